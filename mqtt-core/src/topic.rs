@@ -1,0 +1,734 @@
+//! Topic names, topic filters, and which of them match.
+//!
+//! A [`Topic`] says where a message is published; a [`Filter`] says which topics a subscriber
+//! wants. Both are checked once, on the way in, and then carried as bytes that are known to be
+//! good, so that matching neither fails nor allocates.
+//!
+//! Both are divided into *levels* by `/`. A level may be empty: `/a` has two levels and is not
+//! the same topic as `a`. A filter may have `+` in place of any one level, and `#` in place of the
+//! last, where it stands for that level, all below it, and the parent.
+//!
+//! | filter | matches | does not match |
+//! |---|---|---|
+//! | `sport/tennis` | `sport/tennis` | `sport/Tennis`, `sport/tennis/`, `/sport/tennis` |
+//! | `sport/+` | `sport/tennis`, `sport/` | `sport`, `sport/tennis/score` |
+//! | `sport/#` | `sport`, `sport/`, `sport/tennis/score` | `sports` |
+//! | `#` | all that do not begin with `$` | `$SYS/uptime` |
+//! | `$SYS/#` | `$SYS`, `$SYS/uptime` | `SYS/uptime` |
+//! | `$share/crew/jobs/+` | `jobs/print` | `$share/crew/jobs/print` |
+//!
+//! Names are compared byte by byte: no case folding, no Unicode normalization. [MQTT-4.7.3-4]
+//!
+//! ```
+//! use mqtt_core::topic::{Filter, Topic, TopicError};
+//!
+//! let scores = Filter::new("sport/+/score")?;
+//! assert!(scores.matches(Topic::new("sport/tennis/score")?));
+//! assert!(!scores.matches(Topic::new("sport/tennis/doubles/score")?));
+//!
+//! assert_eq!(Topic::new("sport/+/score"), Err(TopicError::Wildcard));
+//! # Ok::<(), TopicError>(())
+//! ```
+
+use core::{error::Error, fmt, iter::FusedIterator};
+
+/// A topic name: where a message is published.
+///
+/// Well-formed UTF-8 of at most 65,535 bytes, without U+0000 and without the wildcards `+` and
+/// `#`. One that came from [`Topic::new`] has at least one byte; one that was decoded from a
+/// PUBLISH may have none, see [`Topic::is_empty`].
+///
+/// Ordered and compared as bytes. `Debug` and `Display` print the text.
+///
+/// ```
+/// use mqtt_core::topic::{Topic, TopicError};
+///
+/// let topic = Topic::new("café/door")?;
+/// assert_eq!(topic.as_str(), "café/door");
+/// assert_eq!(topic.as_bytes(), b"caf\xc3\xa9/door");
+/// assert_eq!(topic.len(), 10);
+/// assert!(!topic.starts_with_dollar());
+///
+/// assert_eq!(Topic::try_from("café/+"), Err(TopicError::Wildcard));
+/// # Ok::<(), TopicError>(())
+/// ```
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Topic<'a>(&'a [u8]);
+
+impl<'a> Topic<'a> {
+    /// Checks a topic name.
+    ///
+    /// # Errors
+    ///
+    /// [`TopicError::Empty`], [`TopicError::TooLong`], [`TopicError::Null`] or
+    /// [`TopicError::Wildcard`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use mqtt_core::topic::{Topic, TopicError};
+    ///
+    /// const STATUS: Topic = match Topic::new("pump/7/status") {
+    ///     Ok(topic) => topic,
+    ///     Err(_) => panic!("a bad name in a constant does not compile"),
+    /// };
+    /// assert_eq!(STATUS.as_str(), "pump/7/status");
+    ///
+    /// assert_eq!(Topic::new(""), Err(TopicError::Empty));
+    /// assert_eq!(Topic::new("pump/7\0"), Err(TopicError::Null));
+    /// ```
+    pub const fn new(name: &'a str) -> Result<Self, TopicError> {
+        let bytes = name.as_bytes();
+        if let Err(error) = check_len(bytes) {
+            return Err(error);
+        }
+        if has_null(bytes) {
+            return Err(TopicError::Null);
+        }
+        if has_wildcard(bytes) {
+            return Err(TopicError::Wildcard);
+        }
+        Ok(Self(bytes))
+    }
+
+    /// Wraps what the decoder has checked: what [`Topic::new`] accepts, or no bytes at all.
+    pub(crate) const fn from_validated(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
+    /// The UTF-8 bytes.
+    pub const fn as_bytes(&self) -> &'a [u8] {
+        self.0
+    }
+
+    /// The characters. Costs a pass over the bytes.
+    pub fn as_str(&self) -> &'a str {
+        as_str(self.0)
+    }
+
+    /// The number of bytes, at most 65,535.
+    pub const fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is no name.
+    ///
+    /// A PUBLISH that names its topic by an alias alone carries an empty one. Such a topic, which
+    /// is also the default, has no levels and is matched by no filter.
+    ///
+    /// ```
+    /// use mqtt_core::topic::{Filter, Topic, TopicError};
+    ///
+    /// assert!(Topic::default().is_empty());
+    /// assert!(!Filter::new("#")?.matches(Topic::default()));
+    ///
+    /// assert!(!Topic::new("/")?.is_empty());
+    /// # Ok::<(), TopicError>(())
+    /// ```
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The levels from the first to the last, as bytes.
+    ///
+    /// ```
+    /// use mqtt_core::topic::{Topic, TopicError};
+    ///
+    /// assert!(Topic::new("/pump/7")?.levels().eq([&b""[..], b"pump", b"7"]));
+    /// # Ok::<(), TopicError>(())
+    /// ```
+    pub fn levels(&self) -> Levels<'a> {
+        Levels((!self.is_empty()).then_some(self.0))
+    }
+
+    /// Whether the name begins with `$`, as those do that a broker has for its own purposes.
+    ///
+    /// No filter that begins with a wildcard matches it [MQTT-4.7.2-1].
+    pub const fn starts_with_dollar(&self) -> bool {
+        matches!(self.0, [b'$', ..])
+    }
+
+    /// Whether there are characters that a receiver may refuse: U+0001 to U+001F and U+007F to
+    /// U+009F.
+    ///
+    /// Section 1.5.4 discourages them without forbidding them. They are accepted here; to refuse
+    /// them is a policy of the application.
+    ///
+    /// ```
+    /// use mqtt_core::topic::{Topic, TopicError};
+    ///
+    /// assert!(Topic::new("bell\u{7}")?.has_control_characters());
+    /// assert!(!Topic::new("no\u{a0}break")?.has_control_characters());
+    /// # Ok::<(), TopicError>(())
+    /// ```
+    pub fn has_control_characters(&self) -> bool {
+        // U+0080 to U+009F are C2 80 to C2 9F, and every C2 begins a character.
+        self.0.iter().any(u8::is_ascii_control)
+            || self.0.windows(2).any(|pair| matches!(pair, [0xc2, 0x80..=0x9f]))
+    }
+}
+
+/// A topic filter: which topics a subscription is for.
+///
+/// Well-formed UTF-8 of 1 to 65,535 bytes, without U+0000, with each wildcard a whole level and
+/// `#` the last.
+///
+/// A filter that begins with `$share/` is a *shared* one, `$share/NAME/FILTER`: of all subscribers
+/// under that name, one receives each message that `FILTER` matches. MQTT 5.0 defines these, and
+/// many brokers know them on 3.1.1 too; a filter means the same here whatever the version.
+///
+/// Ordered and compared as bytes. `Debug` and `Display` print the text.
+///
+/// ```
+/// use mqtt_core::topic::{Filter, Topic, TopicError};
+///
+/// let filter = Filter::new("pump/+/status")?;
+/// assert_eq!(filter.as_str(), "pump/+/status");
+/// assert_eq!(filter.as_bytes(), b"pump/+/status");
+/// assert!(filter.has_wildcard() && !filter.is_shared());
+/// assert!(filter.matches(Topic::new("pump/7/status")?));
+///
+/// assert_eq!(Filter::try_from("pump+/status"), Err(TopicError::WildcardPlacement));
+/// # Ok::<(), TopicError>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Filter<'a>(&'a [u8]);
+
+impl<'a> Filter<'a> {
+    /// Checks a topic filter.
+    ///
+    /// # Errors
+    ///
+    /// [`TopicError::Empty`], [`TopicError::TooLong`], [`TopicError::Null`],
+    /// [`TopicError::ShareName`] or [`TopicError::WildcardPlacement`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use mqtt_core::topic::{Filter, TopicError};
+    ///
+    /// const JOBS: Filter = match Filter::new("$share/crew/jobs/#") {
+    ///     Ok(filter) => filter,
+    ///     Err(_) => panic!("a bad filter in a constant does not compile"),
+    /// };
+    /// assert_eq!(JOBS.as_str(), "$share/crew/jobs/#");
+    ///
+    /// assert_eq!(Filter::new("#/jobs"), Err(TopicError::WildcardPlacement));
+    /// assert_eq!(Filter::new("$share/crew"), Err(TopicError::ShareName));
+    /// ```
+    pub const fn new(filter: &'a str) -> Result<Self, TopicError> {
+        let bytes = filter.as_bytes();
+        match Self::check(bytes) {
+            Ok(()) if has_null(bytes) => Err(TopicError::Null),
+            Ok(()) => Ok(Self(bytes)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Wraps what [`Filter::check`] has accepted.
+    pub(crate) const fn from_validated(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
+    /// Checks what makes well-formed UTF-8 without U+0000 a topic filter.
+    pub(crate) const fn check(bytes: &[u8]) -> Result<(), TopicError> {
+        if let Err(error) = check_len(bytes) {
+            return Err(error);
+        }
+        let mut rest = match after_share(bytes) {
+            None => bytes,
+            Some(shared) => match split_level(shared) {
+                // What is shared is an ordinary filter, so not a shared one.
+                Some((name, filter))
+                    if !name.is_empty()
+                        && !has_wildcard(name)
+                        && !filter.is_empty()
+                        && after_share(filter).is_none() =>
+                {
+                    filter
+                }
+                _ => return Err(TopicError::ShareName),
+            },
+        };
+        let mut begins_level = true;
+        while let [byte, after @ ..] = rest {
+            let good = match byte {
+                b'#' => begins_level && after.is_empty(),
+                b'+' => begins_level && matches!(after, [] | [b'/', ..]),
+                _ => true,
+            };
+            if !good {
+                return Err(TopicError::WildcardPlacement);
+            }
+            begins_level = *byte == b'/';
+            rest = after;
+        }
+        Ok(())
+    }
+
+    /// The UTF-8 bytes.
+    pub const fn as_bytes(&self) -> &'a [u8] {
+        self.0
+    }
+
+    /// The characters. Costs a pass over the bytes.
+    pub fn as_str(&self) -> &'a str {
+        as_str(self.0)
+    }
+
+    /// Whether a message published to `topic` is for this filter.
+    ///
+    /// A filter that begins with a wildcard matches no topic that begins with `$`
+    /// [MQTT-4.7.2-1]. A shared filter matches what the filter after its share name matches.
+    ///
+    /// The time it takes is linear in the length of the shorter of the two. Neither is gone back
+    /// in, whatever the wildcards.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use mqtt_core::topic::{Filter, Topic, TopicError};
+    ///
+    /// let pump = Filter::new("pump/#")?;
+    /// assert!(pump.matches(Topic::new("pump/7/status")?));
+    /// assert!(pump.matches(Topic::new("pump")?));
+    /// assert!(!pump.matches(Topic::new("pumps")?));
+    ///
+    /// let uptime = Topic::new("$SYS/uptime")?;
+    /// assert!(Filter::new("$SYS/+")?.matches(uptime));
+    /// assert!(!Filter::new("+/uptime")?.matches(uptime));
+    /// # Ok::<(), TopicError>(())
+    /// ```
+    pub fn matches(&self, topic: Topic<'_>) -> bool {
+        let (mut filter, mut topic) = (self.unshared(), topic.0);
+        if matches!((filter, topic), (_, []) | ([b'+' | b'#', ..], [b'$', ..])) {
+            return false;
+        }
+        // A topic has no wildcards, so where the two first differ the filter has one, or has
+        // ended, or does not match.
+        loop {
+            let same = common_prefix(filter, topic);
+            (filter, topic) = (skip(filter, same), skip(topic, same));
+            match filter {
+                [] | [b'/', b'#'] => return topic.is_empty(),
+                [b'#', ..] => return true,
+                [b'+', after @ ..] => (filter, topic) = (after, skip(topic, level_len(topic))),
+                _ => return false,
+            }
+        }
+    }
+
+    /// Whether this is `$share/NAME/FILTER`.
+    pub const fn is_shared(&self) -> bool {
+        after_share(self.0).is_some()
+    }
+
+    /// The share name and the filter after it, which is never a shared one; `None` if this is not.
+    ///
+    /// ```
+    /// use mqtt_core::topic::{Filter, TopicError};
+    ///
+    /// let shared = Filter::new("$share/crew/jobs/+")?.shared();
+    /// assert_eq!(shared, Some(("crew", Filter::new("jobs/+")?)));
+    ///
+    /// assert_eq!(Filter::new("jobs/+")?.shared(), None);
+    /// # Ok::<(), TopicError>(())
+    /// ```
+    pub fn shared(&self) -> Option<(&'a str, Self)> {
+        let (name, filter) = after_share(self.0).and_then(split_level)?;
+        Some((as_str(name), Self(filter)))
+    }
+
+    /// Whether there is a `+` or `#`. Without one, the filter matches one topic at most.
+    pub const fn has_wildcard(&self) -> bool {
+        has_wildcard(self.0)
+    }
+
+    /// The levels that a topic's are compared with, from the first to the last, as bytes.
+    ///
+    /// Those of a shared filter are the levels after its share name.
+    ///
+    /// ```
+    /// use mqtt_core::topic::{Filter, TopicError};
+    ///
+    /// assert!(Filter::new("$share/crew/jobs/+")?.levels().eq([&b"jobs"[..], b"+"]));
+    /// # Ok::<(), TopicError>(())
+    /// ```
+    pub fn levels(&self) -> Levels<'a> {
+        Levels(Some(self.unshared()))
+    }
+
+    fn unshared(&self) -> &'a [u8] {
+        after_share(self.0).and_then(split_level).map_or(self.0, |(_, filter)| filter)
+    }
+}
+
+macro_rules! text_traits {
+    ($($name:ident)+) => {$(
+        impl fmt::Debug for $name<'_> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(self.as_str(), f)
+            }
+        }
+
+        impl fmt::Display for $name<'_> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self.as_str(), f)
+            }
+        }
+
+        #[cfg(feature = "defmt")]
+        impl defmt::Format for $name<'_> {
+            fn format(&self, f: defmt::Formatter<'_>) {
+                defmt::write!(f, "{=str}", self.as_str());
+            }
+        }
+
+        impl<'a> TryFrom<&'a str> for $name<'a> {
+            type Error = TopicError;
+
+            fn try_from(text: &'a str) -> Result<Self, TopicError> {
+                Self::new(text)
+            }
+        }
+    )+};
+}
+
+text_traits! { Topic Filter }
+
+/// An iterator over levels: see [`Topic::levels`] and [`Filter::levels`].
+#[derive(Clone, Debug)]
+pub struct Levels<'a>(Option<&'a [u8]>);
+
+impl<'a> Iterator for Levels<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let rest = self.0.take()?;
+        let Some((level, after)) = split_level(rest) else {
+            return Some(rest);
+        };
+        self.0 = Some(after);
+        Some(level)
+    }
+}
+
+impl FusedIterator for Levels<'_> {}
+
+/// Why some text is not a [`Topic`], or not a [`Filter`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum TopicError {
+    /// It has no characters [MQTT-4.7.3-1].
+    Empty,
+    /// It has more than 65,535 bytes [MQTT-4.7.3-3].
+    TooLong,
+    /// It has a U+0000 [MQTT-4.7.3-2].
+    Null,
+    /// A topic name has a `+` or `#` [MQTT-4.7.0-1].
+    Wildcard,
+    /// A filter's `#` is not the whole of its last level [MQTT-4.7.1-1], or a `+` not the whole of
+    /// a level [MQTT-4.7.1-2].
+    WildcardPlacement,
+    /// A filter begins with `$share/`, but what follows is not a share name [MQTT-4.8.2-1] without
+    /// `+` and `#`, a `/`, and an ordinary filter [MQTT-4.8.2-2].
+    ShareName,
+}
+
+impl fmt::Display for TopicError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Empty => "empty",
+            Self::TooLong => "longer than 65,535 bytes",
+            Self::Null => "contains U+0000",
+            Self::Wildcard => "a topic name contains `+` or `#`",
+            Self::WildcardPlacement => "`+` is not a whole level, or `#` not the whole last one",
+            Self::ShareName => "begins with `$share/` but is not `$share/NAME/FILTER`",
+        })
+    }
+}
+
+impl Error for TopicError {}
+
+const fn check_len(bytes: &[u8]) -> Result<(), TopicError> {
+    match bytes.len() {
+        0 => Err(TopicError::Empty),
+        1..=MAX_LEN => Ok(()),
+        _ => Err(TopicError::TooLong),
+    }
+}
+
+const fn has_null(mut bytes: &[u8]) -> bool {
+    while let [byte, after @ ..] = bytes {
+        if *byte == 0 {
+            return true;
+        }
+        bytes = after;
+    }
+    false
+}
+
+const fn has_wildcard(mut bytes: &[u8]) -> bool {
+    while let [byte, after @ ..] = bytes {
+        if matches!(byte, b'+' | b'#') {
+            return true;
+        }
+        bytes = after;
+    }
+    false
+}
+
+const fn after_share(filter: &[u8]) -> Option<&[u8]> {
+    match filter {
+        [b'$', b's', b'h', b'a', b'r', b'e', b'/', after @ ..] => Some(after),
+        _ => None,
+    }
+}
+
+/// What is before the first `/` and what is after it, if there is one.
+const fn split_level(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    match bytes.split_at_checked(level_len(bytes)) {
+        Some((level, [_, after @ ..])) => Some((level, after)),
+        _ => None,
+    }
+}
+
+/// How many bytes are before the first `/`, or all of them.
+const fn level_len(bytes: &[u8]) -> usize {
+    let mut rest = bytes;
+    while let [byte, after @ ..] = rest
+        && *byte != b'/'
+    {
+        rest = after;
+    }
+    bytes.len() - rest.len()
+}
+
+/// How many bytes both begin with: by words, the last of which may overlap the one before it.
+#[inline(always)]
+fn common_prefix(a: &[u8], b: &[u8]) -> usize {
+    let len = a.len().min(b.len());
+    let (a, b) = (a.get(..len).unwrap_or_default(), b.get(..len).unwrap_or_default());
+    for (i, (x, y)) in a.as_chunks().0.iter().zip(b.as_chunks().0).enumerate() {
+        if x != y {
+            return i * WORD + common_in_word(x, y);
+        }
+    }
+    match (a.last_chunk(), b.last_chunk()) {
+        (Some(x), Some(y)) => len - WORD + common_in_word(x, y),
+        _ => a.iter().zip(b).take_while(|(x, y)| x == y).count(),
+    }
+}
+
+#[inline(always)]
+fn common_in_word(a: &[u8; WORD], b: &[u8; WORD]) -> usize {
+    let difference = usize::from_le_bytes(*a) ^ usize::from_le_bytes(*b);
+    difference.trailing_zeros() as usize / 8
+}
+
+#[inline(always)]
+fn skip(bytes: &[u8], n: usize) -> &[u8] {
+    bytes.get(n..).unwrap_or_default()
+}
+
+fn as_str(bytes: &[u8]) -> &str {
+    // Cannot fail: they were well-formed when they came in.
+    core::str::from_utf8(bytes).unwrap_or_default()
+}
+
+const MAX_LEN: usize = u16::MAX as usize;
+const WORD: usize = size_of::<usize>();
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use std::{
+        format,
+        string::{String, ToString},
+        vec::Vec,
+    };
+
+    use super::{TopicError::*, *};
+
+    /// [MQTT-4.7.0-1] [MQTT-4.7.3-1] [MQTT-4.7.3-2]
+    #[test]
+    fn topic_names() {
+        for text in ["a", " ", "/", "//", "/a/", "$SYS/a", "$share/g/a", "é/\u{feff}/\u{10ffff}"] {
+            assert_eq!(Topic::new(text).map(|topic| topic.as_str()), Ok(text));
+        }
+        let bad = [(Null, "\0 a/b\0 \0+"), (Wildcard, "+ # sport/tennis# sp+rt sport/#/ranking")];
+        for (error, texts) in bad {
+            for text in texts.split(' ') {
+                assert_eq!(Topic::new(text), Err(error), "{text:?}");
+            }
+        }
+        assert_eq!(Topic::new(""), Err(Empty));
+    }
+
+    /// [MQTT-4.7.1-1] [MQTT-4.7.1-2] [MQTT-4.7.3-1] [MQTT-4.7.3-2]
+    #[test]
+    fn filters() {
+        let good = "a / # + /# +/# /+ +/+/+ sport/+/player1 +/tennis/# $SYS/# $share $shared/g /$share/g īģ";
+        for text in good.split(' ') {
+            let filter = Filter::new(text).unwrap();
+            assert_eq!((filter.as_str(), filter.shared(), filter.is_shared()), (text, None, false));
+        }
+        let bad = [
+            (Null, "\0 a/\0/#"),
+            (WildcardPlacement, "sport/tennis# sport/tennis/#/ranking #/ ## #+ $share/g/a#"),
+            (WildcardPlacement, "sport+ +sport ++ +# a/+b/c $share+"),
+            (ShareName, "$share/ $share/g $share/g/ $share// $share//a $share/# $share/+/a"),
+            (ShareName, "$share/g+/a $share/#/a $share/g/$share/ $share/g/$share/h/a"),
+        ];
+        for (error, texts) in bad {
+            for text in texts.split(' ') {
+                assert_eq!(Filter::new(text), Err(error), "{text:?}");
+            }
+        }
+        assert_eq!(Filter::new(""), Err(Empty));
+    }
+
+    /// [MQTT-4.8.2-1] [MQTT-4.8.2-2]
+    #[test]
+    fn shared_filters() {
+        for (name, filter) in [("g", "a"), ("g", "/"), ("$share", "$share"), ("é", "+/#")] {
+            let text = format!("$share/{name}/{filter}");
+            let shared = Filter::new(&text).unwrap();
+            assert_eq!(shared.shared(), Some((name, Filter::new(filter).unwrap())));
+            assert!(shared.is_shared());
+        }
+    }
+
+    /// [MQTT-4.7.3-3]
+    #[test]
+    fn length_is_that_of_the_whole_text_in_bytes() {
+        let longest = "é".repeat(MAX_LEN / 2) + "/";
+        assert_eq!(Topic::new(&longest).map(|topic| topic.len()), Ok(MAX_LEN));
+        assert!(Filter::new(&longest).is_ok());
+        for longer in [longest.clone() + "a", "$share/g/".to_string() + &longest] {
+            assert_eq!(Topic::new(&longer), Err(TooLong));
+            assert_eq!(Filter::new(&longer), Err(TooLong));
+        }
+    }
+
+    /// The examples of section 4.7 and their like: a filter, what it matches, what it does not.
+    /// [MQTT-4.7.2-1] [MQTT-4.7.3-4]
+    #[test]
+    fn matching() {
+        let cases = [
+            ("sport/tennis/p1/#", "sport/tennis/p1 sport/tennis/p1/ranking", "sport/tennis/p12"),
+            ("sport/tennis/p1/#", "sport/tennis/p1/score/wimbledon", "sport/tennis p1"),
+            ("sport/#", "sport sport/", "sports Sport/a"),
+            ("#", "sport / a/$SYS", "$SYS $ $SYS/a"),
+            ("sport/tennis/+", "sport/tennis/p1 sport/tennis/p2", "sport/tennis/p1/ranking"),
+            ("sport/+", "sport/ sport/$", "sport sport//"),
+            ("sport/+/p1", "sport/tennis/p1 sport//p1", "sport/tennis/p2 sport/p1"),
+            ("+/tennis/#", "sport/tennis /tennis/a", "$SYS/tennis tennis"),
+            ("+/+", "/finance /", "finance // $SYS/a"),
+            ("/+", "/finance /", "a/finance // finance"),
+            ("+", "finance a$", "/finance $SYS"),
+            ("+/monitor/Clients", "a/monitor/Clients", "$SYS/monitor/Clients"),
+            ("$SYS/#", "$SYS $SYS/ $SYS/monitor/Clients", "SYS $SYSTEM"),
+            ("$SYS/monitor/+", "$SYS/monitor/Clients", "$SYS/monitor"),
+            ("ACCOUNTS", "ACCOUNTS", "Accounts ACCOUNT ACCOUNTS/"),
+            ("\u{e9}", "\u{e9}", "e\u{301} \u{feff}\u{e9}"),
+            ("/", "/", "// a"),
+            ("/#", "/ // /$SYS /a/b", "a a/"),
+            ("a/+/#", "a/ a/b a// a/b/c", "a"),
+            ("a//b", "a//b", "a/b a///b"),
+            ("$share/g/sport/+", "sport/a", "sport sport/a/b $share/g/sport/a"),
+            ("$share/g//a", "/a", "a //a"),
+            ("$share/g/#", "sport /", "$SYS $share/g/a"),
+            ("$share/g/$SYS/#", "$SYS/uptime", "SYS"),
+        ];
+        for (filter, matching, others) in cases {
+            let filter = Filter::new(filter).unwrap();
+            for (topics, expected) in [(matching, true), (others, false)] {
+                for topic in topics.split(' ').map(|topic| Topic::new(topic).unwrap()) {
+                    assert_eq!(filter.matches(topic), expected, "{filter} {topic}");
+                }
+            }
+            assert!(!filter.matches(Topic::default()), "{filter}");
+        }
+    }
+
+    #[test]
+    fn control_characters_are_those_of_unicode() {
+        for character in '\u{1}'..='\u{2ff}' {
+            let text = format!("a{character}é");
+            let has = Topic(text.as_bytes()).has_control_characters();
+            assert_eq!(has, character.is_control(), "{text:?}");
+        }
+    }
+
+    /// Section 4.7 on lists of levels.
+    fn matches_naively(filter: &str, topic: &str) -> bool {
+        fn levels(filter: &[&str], topic: &[&str]) -> bool {
+            match (filter, topic) {
+                (["#"], _) | ([], []) => true,
+                ([f, filter @ ..], [t, topic @ ..]) => {
+                    (*f == "+" || f == t) && levels(filter, topic)
+                }
+                _ => false,
+            }
+        }
+        let [f, t] = [filter, topic].map(|text| text.split('/').collect::<Vec<_>>());
+        !(topic.starts_with('$') && filter.starts_with(['+', '#'])) && levels(&f, &t)
+    }
+
+    fn is_naively_valid(filter: &str) -> bool {
+        let mut levels = filter.rsplit('/');
+        levels.next().is_some_and(|last| last == "#" || last == "+" || !last.contains(['+', '#']))
+            && levels.all(|level| level == "+" || !level.contains(['+', '#']))
+    }
+
+    /// All texts of 1 to `len` of these characters.
+    fn texts(alphabet: &str, len: usize) -> Vec<String> {
+        let longer =
+            |text: &String| alphabet.chars().map(|c| format!("{text}{c}")).collect::<Vec<_>>();
+        let mut last = Vec::from([String::new()]);
+        let mut all = Vec::new();
+        for _ in 0..len {
+            last = last.iter().flat_map(longer).collect();
+            all.extend_from_slice(&last);
+        }
+        all
+    }
+
+    #[test]
+    fn agrees_with_the_naive_matcher_on_every_short_text() {
+        let topics = texts("a/$", 5);
+        for text in texts("a/+#$", 6) {
+            let filter = Filter::new(&text);
+            assert_eq!(filter.is_ok(), is_naively_valid(&text), "{text:?}");
+            let Ok(filter) = filter else { continue };
+            assert!(filter.levels().eq(text.split('/').map(str::as_bytes)), "{text:?}");
+            assert_eq!(filter.has_wildcard(), text.contains(['+', '#']), "{text:?}");
+            for topic in &topics {
+                let matches = filter.matches(Topic(topic.as_bytes()));
+                assert_eq!(matches, matches_naively(&text, topic), "{text:?} {topic:?}");
+            }
+        }
+    }
+
+    /// Each way to differ at each place in a machine word.
+    #[test]
+    fn agrees_with_the_naive_matcher_after_any_common_beginning() {
+        let (filters, topics) = (texts("a/+#", 4), texts("a/", 4));
+        for beginning in (0..20).map(|len| "x".repeat(len) + "/") {
+            for filter in filters.iter().filter(|filter| is_naively_valid(filter)) {
+                let filter = beginning.clone() + filter;
+                let shared = "$share/g/".to_string() + &filter;
+                for topic in topics.iter().map(|topic| beginning.clone() + topic) {
+                    let expected = matches_naively(&filter, &topic);
+                    for filter in [&filter, &shared] {
+                        let matches = Filter(filter.as_bytes()).matches(Topic(topic.as_bytes()));
+                        assert_eq!(matches, expected, "{filter:?} {topic:?}");
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,612 @@
+//! CONNECT and CONNACK: every negotiated value a plain field.
+
+use super::{
+    DecodeError, Encode, EncodeError, List, PacketType, Properties, Property, QoS, Text,
+    UserProperty, Version, Writer,
+    ack::reason_code,
+    leaf::{self, Parsed, be_u8, be_u16},
+    list::Sealed,
+    properties::{self, Context},
+    text, varint,
+};
+use crate::{reason::ReasonCode, topic::Topic};
+
+/// What a client asks for when it connects.
+///
+/// The defaults ask for a new session that ends with the connection, a keep alive of a minute, and
+/// no limits.
+///
+/// ```
+/// use mqtt_core::{Connect, Text};
+///
+/// let connect = Connect {
+///     client_id: Text::new("sensor-7")?,
+///     keep_alive: 30,
+///     ..Connect::default()
+/// };
+/// assert!(connect.clean_start);
+/// # Ok::<(), mqtt_core::TextError>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Connect<'a> {
+    /// What identifies the session. If empty, the server chooses one (and 3.1.1 requires
+    /// `clean_start` [MQTT-3.1.3-7]).
+    pub client_id: Text<'a>,
+    /// Begin a new session and end the old one, if there is one (3.1.1: Clean Session).
+    pub clean_start: bool,
+    /// Seconds between packets at the most; 0 is no keep alive.
+    pub keep_alive: u16,
+    /// What the server publishes when the connection is lost.
+    pub will: Option<Will<'a>>,
+    /// The user, if the server asks for one.
+    pub user_name: Option<Text<'a>>,
+    /// The user's password, at most 65,535 bytes.
+    pub password: Option<&'a [u8]>,
+    /// Seconds that the session outlives the connection; `u32::MAX` is for ever. 5.0 only.
+    pub session_expiry_interval: u32,
+    /// How many QoS 1 and 2 messages may be on their way to the client unacknowledged, at least 1.
+    /// Advertised on 5.0, enforced on both.
+    pub receive_maximum: u16,
+    /// The largest packet the client accepts, in bytes, at least 1. Advertised on 5.0, enforced on
+    /// both.
+    pub maximum_packet_size: Option<u32>,
+    /// The highest topic alias the client accepts. Ignored before 5.0.
+    pub topic_alias_maximum: u16,
+    /// Whether the server should return Response Information. 5.0 only.
+    pub request_response_information: bool,
+    /// Whether the server may explain failures. Ignored before 5.0.
+    pub request_problem_information: bool,
+    /// Enhanced authentication. 5.0 only.
+    pub authentication: Option<Authentication<'a>>,
+    /// 5.0 only.
+    pub user_properties: List<'a, UserProperty<'a>>,
+}
+
+/// A method of enhanced authentication, and its first step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Authentication<'a> {
+    /// The method's name.
+    pub method: Text<'a>,
+    /// The step's data, at most 65,535 bytes.
+    pub data: Option<&'a [u8]>,
+}
+
+/// The message a server publishes for a client that is lost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Will<'a> {
+    /// Where it is published.
+    pub topic: Topic<'a>,
+    /// The message, at most 65,535 bytes.
+    pub payload: &'a [u8],
+    /// How hard the server tries.
+    pub qos: QoS,
+    /// Whether the server keeps it for future subscribers.
+    pub retain: bool,
+    /// Those of a PUBLISH, and the Will Delay Interval. 5.0 only.
+    pub properties: Properties<'a>,
+}
+
+impl Default for Connect<'_> {
+    fn default() -> Self {
+        Self {
+            client_id: Text::default(),
+            clean_start: true,
+            keep_alive: 60,
+            will: None,
+            user_name: None,
+            password: None,
+            session_expiry_interval: 0,
+            receive_maximum: u16::MAX,
+            maximum_packet_size: None,
+            topic_alias_maximum: 0,
+            request_response_information: false,
+            request_problem_information: true,
+            authentication: None,
+            user_properties: List::EMPTY,
+        }
+    }
+}
+
+const USER_NAME: u8 = 1 << 7;
+const PASSWORD: u8 = 1 << 6;
+const WILL_RETAIN: u8 = 1 << 5;
+const WILL: u8 = 1 << 2;
+const CLEAN_START: u8 = 1 << 1;
+
+impl<'a> Connect<'a> {
+    pub(crate) fn read(body: &'a [u8]) -> Result<(Version, Self), DecodeError> {
+        leaf::complete(Self::parse(body))
+    }
+
+    fn parse(input: &'a [u8]) -> Parsed<'a, (Version, Self)> {
+        let (input, version) = version(input)?;
+        let (input, flags) = be_u8(input)?;
+        check_flags(version, flags).map_err(nom::Err::Error)?;
+        let (input, keep_alive) = be_u16(input)?;
+        let mut connect =
+            Self { clean_start: flags & CLEAN_START != 0, keep_alive, ..Self::default() };
+        let (mut input, properties) = optional_properties(version, input, Context::Connect)?;
+        connect.accept(properties).map_err(nom::Err::Error)?;
+        (input, connect.client_id) = leaf::string(input)?;
+        if flags & WILL != 0 {
+            let will;
+            (input, will) = Will::parse(version, flags, input)?;
+            connect.will = Some(will);
+        }
+        if flags & USER_NAME != 0 {
+            let user_name;
+            (input, user_name) = leaf::string(input)?;
+            connect.user_name = Some(user_name);
+        }
+        if flags & PASSWORD != 0 {
+            let password;
+            (input, password) = leaf::binary(input)?;
+            connect.password = Some(password);
+        }
+        Ok((input, (version, connect)))
+    }
+
+    fn accept(&mut self, properties: Properties<'a>) -> Result<(), DecodeError> {
+        let mut authentication = AuthenticationParts::default();
+        for property in properties {
+            match property {
+                Property::SessionExpiryInterval(value) => self.session_expiry_interval = value,
+                Property::ReceiveMaximum(value) => self.receive_maximum = value,
+                Property::MaximumPacketSize(value) => self.maximum_packet_size = Some(value),
+                Property::TopicAliasMaximum(value) => self.topic_alias_maximum = value,
+                Property::RequestResponseInformation(value) => {
+                    self.request_response_information = value;
+                }
+                Property::RequestProblemInformation(value) => {
+                    self.request_problem_information = value;
+                }
+                other => authentication.accept(other),
+            }
+        }
+        self.authentication = authentication.join()?;
+        self.user_properties = user_properties(properties);
+        Ok(())
+    }
+
+    /// What stands in a 5.0 packet: that which is not at its default.
+    fn properties(&self) -> impl Iterator<Item = Property<'a>> + Clone {
+        let [method, data] = authentication_properties(self.authentication);
+        let expiry = self.session_expiry_interval;
+        let receive_maximum = self.receive_maximum;
+        let aliases = self.topic_alias_maximum;
+        [
+            (expiry != 0).then_some(Property::SessionExpiryInterval(expiry)),
+            (receive_maximum != u16::MAX).then_some(Property::ReceiveMaximum(receive_maximum)),
+            self.maximum_packet_size.map(Property::MaximumPacketSize),
+            (aliases != 0).then_some(Property::TopicAliasMaximum(aliases)),
+            self.request_response_information.then_some(Property::RequestResponseInformation(true)),
+            (!self.request_problem_information)
+                .then_some(Property::RequestProblemInformation(false)),
+            method,
+            data,
+        ]
+        .into_iter()
+        .flatten()
+        .chain(self.user_properties.iter().map(Property::UserProperty))
+    }
+
+    fn flags(&self) -> u8 {
+        let will = self.will.map_or(0, |will| {
+            WILL | (will.qos as u8) << 3 | if will.retain { WILL_RETAIN } else { 0 }
+        });
+        will | if self.clean_start { CLEAN_START } else { 0 }
+            | if self.user_name.is_some() { USER_NAME } else { 0 }
+            | if self.password.is_some() { PASSWORD } else { 0 }
+    }
+
+    /// What a version before 5.0 cannot express.
+    fn check_v3(&self) -> Result<(), EncodeError> {
+        if self.session_expiry_interval != 0
+            || self.request_response_information
+            || self.authentication.is_some()
+            || !self.user_properties.is_empty()
+            || self.will.is_some_and(|will| !will.properties.is_empty())
+        {
+            return Err(EncodeError::Version);
+        }
+        let nameless = self.client_id.is_empty() && !self.clean_start;
+        if nameless || self.password.is_some() && self.user_name.is_none() {
+            return Err(EncodeError::Credentials);
+        }
+        Ok(())
+    }
+}
+
+/// Protocol name and level.
+fn version(input: &[u8]) -> Parsed<'_, Version> {
+    let (input, name) = leaf::binary(input)?;
+    if !matches!(name, b"MQTT" | b"MQIsdp") {
+        return leaf::fail(DecodeError::ProtocolName);
+    }
+    let (input, level) = be_u8(input)?;
+    match (name, level) {
+        #[cfg(feature = "v3")]
+        (b"MQIsdp", 3) => Ok((input, Version::V3_1)),
+        #[cfg(feature = "v3")]
+        (b"MQTT", 4) => Ok((input, Version::V3_1_1)),
+        #[cfg(feature = "v5")]
+        (b"MQTT", 5) => Ok((input, Version::V5)),
+        _ => leaf::fail(DecodeError::ProtocolVersion),
+    }
+}
+
+fn check_flags(version: Version, flags: u8) -> Result<(), DecodeError> {
+    let will_qos = flags >> 3 & 0b11;
+    if will_qos == 3 {
+        return Err(DecodeError::QoS);
+    }
+    let orphans = flags & WILL == 0 && (will_qos != 0 || flags & WILL_RETAIN != 0);
+    let secret = flags & PASSWORD != 0 && flags & USER_NAME == 0 && !version.is_v5();
+    if flags & 1 != 0 || orphans || secret {
+        return Err(DecodeError::ConnectFlags);
+    }
+    Ok(())
+}
+
+fn optional_properties(
+    version: Version,
+    input: &[u8],
+    context: Context,
+) -> Parsed<'_, Properties<'_>> {
+    if version.is_v5() { properties::read(input, context) } else { Ok((input, Properties::EMPTY)) }
+}
+
+/// The user properties among `properties`, which were decoded.
+fn user_properties<'a>(properties: Properties<'a>) -> List<'a, UserProperty<'a>> {
+    List::encoded(properties.as_encoded())
+}
+
+/// The two properties of an [`Authentication`] while they are being collected.
+#[derive(Default)]
+struct AuthenticationParts<'a> {
+    method: Option<Text<'a>>,
+    data: Option<&'a [u8]>,
+}
+
+impl<'a> AuthenticationParts<'a> {
+    fn accept(&mut self, property: Property<'a>) {
+        match property {
+            Property::AuthenticationMethod(method) => self.method = Some(method),
+            Property::AuthenticationData(data) => self.data = Some(data),
+            _ => {}
+        }
+    }
+
+    fn join(self) -> Result<Option<Authentication<'a>>, DecodeError> {
+        match (self.method, self.data) {
+            (None, Some(_)) => Err(DecodeError::AuthenticationMethod),
+            (method, data) => Ok(method.map(|method| Authentication { method, data })),
+        }
+    }
+}
+
+fn authentication_properties(
+    authentication: Option<Authentication<'_>>,
+) -> [Option<Property<'_>>; 2] {
+    [
+        authentication.map(|parts| Property::AuthenticationMethod(parts.method)),
+        authentication.and_then(|parts| parts.data).map(Property::AuthenticationData),
+    ]
+}
+
+fn optional_len(bytes: Option<&[u8]>) -> Result<usize, EncodeError> {
+    match bytes {
+        None => Ok(0),
+        Some(bytes) if bytes.len() > u16::MAX.into() => Err(EncodeError::TooLong),
+        Some(bytes) => Ok(2 + bytes.len()),
+    }
+}
+
+impl Encode for (Version, &Connect<'_>) {
+    fn first_byte(&self) -> u8 {
+        PacketType::Connect.first_byte()
+    }
+
+    fn remaining_length(&self, _: Version) -> Result<usize, EncodeError> {
+        let (version, connect) = *self;
+        let mut len = if version.is_v3_1() { 12 } else { 10 };
+        if version.is_v5() {
+            let properties = properties::encoded_len(connect.properties(), Context::Connect)?;
+            len += varint::len(properties as u32) + properties;
+        } else {
+            connect.check_v3()?;
+        }
+        if let Some(will) = &connect.will {
+            len += will.encoded_len(version)?;
+        }
+        len += optional_len(Some(connect.client_id.as_bytes()))?;
+        len += optional_len(connect.user_name.map(|name| name.as_bytes()))?;
+        Ok(len + optional_len(connect.password)?)
+    }
+
+    fn write(&self, _: Version, to: &mut Writer<'_>) {
+        let (version, connect) = *self;
+        let (name, level): (&[u8], u8) = match version {
+            #[cfg(feature = "v3")]
+            Version::V3_1 => (b"MQIsdp", 3),
+            #[cfg(feature = "v3")]
+            Version::V3_1_1 => (b"MQTT", 4),
+            #[cfg(feature = "v5")]
+            Version::V5 => (b"MQTT", 5),
+        };
+        to.binary(name);
+        to.u8(level);
+        to.u8(connect.flags());
+        to.u16(connect.keep_alive);
+        if version.is_v5() {
+            write_properties(connect.properties(), to);
+        }
+        to.string(connect.client_id);
+        if let Some(will) = &connect.will {
+            if version.is_v5() {
+                write_properties(will.properties.iter(), to);
+            }
+            to.binary(will.topic.as_bytes());
+            to.binary(will.payload);
+        }
+        if let Some(user_name) = connect.user_name {
+            to.string(user_name);
+        }
+        if let Some(password) = connect.password {
+            to.binary(password);
+        }
+    }
+}
+
+fn write_properties<'a>(
+    properties: impl Iterator<Item = Property<'a>> + Clone,
+    to: &mut Writer<'_>,
+) {
+    let len: usize = properties.clone().map(|property| property.encoded_len()).sum();
+    to.varint(len as u32);
+    properties.for_each(|property| property.write(to));
+}
+
+impl<'a> Will<'a> {
+    fn parse(version: Version, flags: u8, input: &'a [u8]) -> Parsed<'a, Self> {
+        let (input, properties) = optional_properties(version, input, Context::Will)?;
+        let (input, topic) = leaf::binary(input)?;
+        let topic = text::topic(topic).map_err(nom::Err::Error)?;
+        let (input, payload) = leaf::binary(input)?;
+        let qos = QoS::from_u8(flags >> 3 & 0b11).unwrap_or_default();
+        let retain = flags & WILL_RETAIN != 0;
+        Ok((input, Self { topic, payload, qos, retain, properties }))
+    }
+
+    fn encoded_len(&self, version: Version) -> Result<usize, EncodeError> {
+        if self.topic.is_empty() {
+            return Err(EncodeError::TopicName);
+        }
+        let properties = if version.is_v5() {
+            let len = properties::encoded_len(self.properties.iter(), Context::Will)?;
+            varint::len(len as u32) + len
+        } else {
+            0
+        };
+        Ok(properties + 2 + self.topic.len() + optional_len(Some(self.payload))?)
+    }
+}
+
+/// The server's answer to a CONNECT: whether, and on which terms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct ConnAck<'a> {
+    /// Whether the server still has the session. Always false in 3.1.
+    pub session_present: bool,
+    /// Success, or why not; 3.1.1's return codes are mapped.
+    pub reason: ReasonCode,
+    /// Seconds that the session outlives the connection, if not as asked for.
+    pub session_expiry_interval: Option<u32>,
+    /// How many QoS 1 and 2 messages may be on their way to the server unacknowledged.
+    pub receive_maximum: u16,
+    /// The highest QoS the server takes.
+    pub maximum_qos: QoS,
+    /// Whether the server keeps retained messages.
+    pub retain_available: bool,
+    /// The largest packet the server accepts, in bytes.
+    pub maximum_packet_size: Option<u32>,
+    /// The client identifier that the server chose, if it was left to it.
+    pub assigned_client_identifier: Option<Text<'a>>,
+    /// The highest topic alias the server accepts.
+    pub topic_alias_maximum: u16,
+    /// An explanation for people.
+    pub reason_string: Option<Text<'a>>,
+    /// Whether the server supports wildcards in subscriptions.
+    pub wildcard_subscription_available: bool,
+    /// Whether the server supports subscription identifiers.
+    pub subscription_identifier_available: bool,
+    /// Whether the server supports shared subscriptions.
+    pub shared_subscription_available: bool,
+    /// Seconds of keep alive to use instead of the client's [MQTT-3.2.2-21].
+    pub server_keep_alive: Option<u16>,
+    /// The basis for response topics.
+    pub response_information: Option<Text<'a>>,
+    /// Another server to use.
+    pub server_reference: Option<Text<'a>>,
+    /// The last step of enhanced authentication.
+    pub authentication: Option<Authentication<'a>>,
+    /// What else the server says.
+    pub user_properties: List<'a, UserProperty<'a>>,
+}
+
+impl Default for ConnAck<'_> {
+    /// Success, no session, and no limits.
+    fn default() -> Self {
+        Self {
+            session_present: false,
+            reason: ReasonCode::Success,
+            session_expiry_interval: None,
+            receive_maximum: u16::MAX,
+            maximum_qos: QoS::ExactlyOnce,
+            retain_available: true,
+            maximum_packet_size: None,
+            assigned_client_identifier: None,
+            topic_alias_maximum: 0,
+            reason_string: None,
+            wildcard_subscription_available: true,
+            subscription_identifier_available: true,
+            shared_subscription_available: true,
+            server_keep_alive: None,
+            response_information: None,
+            server_reference: None,
+            authentication: None,
+            user_properties: List::EMPTY,
+        }
+    }
+}
+
+impl<'a> ConnAck<'a> {
+    pub(crate) fn read(version: Version, body: &'a [u8]) -> Result<Self, DecodeError> {
+        leaf::complete(Self::parse(version, body))
+    }
+
+    fn parse(version: Version, input: &'a [u8]) -> Parsed<'a, Self> {
+        let (input, flags) = be_u8(input)?;
+        // In 3.1 the byte is reserved, but brokers set it as in 3.1.1.
+        if flags > 1 && !version.is_v3_1() {
+            return leaf::fail(DecodeError::ConnAckFlags);
+        }
+        let (input, reason) = if version.is_v5() {
+            reason_code(input, PacketType::ConnAck)?
+        } else {
+            let (input, code) = be_u8(input)?;
+            match ReasonCode::from_return_code(code) {
+                Some(reason) => (input, reason),
+                None => return leaf::fail(DecodeError::ReasonCode),
+            }
+        };
+        let session_present = flags & 1 != 0;
+        if session_present && reason != ReasonCode::Success {
+            return leaf::fail(DecodeError::SessionPresent);
+        }
+        let (input, properties) = optional_properties(version, input, Context::ConnAck)?;
+        let mut ack = Self { session_present, reason, ..Self::default() };
+        ack.accept(properties).map_err(nom::Err::Error)?;
+        Ok((input, ack))
+    }
+
+    fn accept(&mut self, properties: Properties<'a>) -> Result<(), DecodeError> {
+        let mut authentication = AuthenticationParts::default();
+        for property in properties {
+            match property {
+                Property::SessionExpiryInterval(value) => {
+                    self.session_expiry_interval = Some(value);
+                }
+                Property::ReceiveMaximum(value) => self.receive_maximum = value,
+                Property::MaximumQoS(value) => self.maximum_qos = value,
+                Property::RetainAvailable(value) => self.retain_available = value,
+                Property::MaximumPacketSize(value) => self.maximum_packet_size = Some(value),
+                Property::AssignedClientIdentifier(value) => {
+                    self.assigned_client_identifier = Some(value);
+                }
+                Property::TopicAliasMaximum(value) => self.topic_alias_maximum = value,
+                Property::ReasonString(value) => self.reason_string = Some(value),
+                Property::WildcardSubscriptionAvailable(value) => {
+                    self.wildcard_subscription_available = value;
+                }
+                Property::SubscriptionIdentifierAvailable(value) => {
+                    self.subscription_identifier_available = value;
+                }
+                Property::SharedSubscriptionAvailable(value) => {
+                    self.shared_subscription_available = value;
+                }
+                Property::ServerKeepAlive(value) => self.server_keep_alive = Some(value),
+                Property::ResponseInformation(value) => self.response_information = Some(value),
+                Property::ServerReference(value) => self.server_reference = Some(value),
+                other => authentication.accept(other),
+            }
+        }
+        self.authentication = authentication.join()?;
+        self.user_properties = user_properties(properties);
+        Ok(())
+    }
+
+    fn properties(&self) -> impl Iterator<Item = Property<'a>> + Clone {
+        let [method, data] = authentication_properties(self.authentication);
+        let unless = |flag: bool, property: Property<'a>| (!flag).then_some(property);
+        [
+            self.session_expiry_interval.map(Property::SessionExpiryInterval),
+            unless(
+                self.receive_maximum == u16::MAX,
+                Property::ReceiveMaximum(self.receive_maximum),
+            ),
+            unless(self.maximum_qos == QoS::ExactlyOnce, Property::MaximumQoS(self.maximum_qos)),
+            unless(self.retain_available, Property::RetainAvailable(false)),
+            self.maximum_packet_size.map(Property::MaximumPacketSize),
+            self.assigned_client_identifier.map(Property::AssignedClientIdentifier),
+            unless(
+                self.topic_alias_maximum == 0,
+                Property::TopicAliasMaximum(self.topic_alias_maximum),
+            ),
+            self.reason_string.map(Property::ReasonString),
+            unless(
+                self.wildcard_subscription_available,
+                Property::WildcardSubscriptionAvailable(false),
+            ),
+            unless(
+                self.subscription_identifier_available,
+                Property::SubscriptionIdentifierAvailable(false),
+            ),
+            unless(
+                self.shared_subscription_available,
+                Property::SharedSubscriptionAvailable(false),
+            ),
+            self.server_keep_alive.map(Property::ServerKeepAlive),
+            self.response_information.map(Property::ResponseInformation),
+            self.server_reference.map(Property::ServerReference),
+            method,
+            data,
+        ]
+        .into_iter()
+        .flatten()
+        .chain(self.user_properties.iter().map(Property::UserProperty))
+    }
+
+    fn has_properties(&self) -> bool {
+        self.properties().next().is_some()
+    }
+}
+
+impl Encode for ConnAck<'_> {
+    fn first_byte(&self) -> u8 {
+        PacketType::ConnAck.first_byte()
+    }
+
+    fn remaining_length(&self, version: Version) -> Result<usize, EncodeError> {
+        if self.session_present && self.reason != ReasonCode::Success {
+            return Err(EncodeError::ReasonCode);
+        }
+        if version.is_v5() {
+            if !self.reason.is_legal_in(PacketType::ConnAck) {
+                return Err(EncodeError::ReasonCode);
+            }
+            let len = properties::encoded_len(self.properties(), Context::ConnAck)?;
+            return Ok(2 + varint::len(len as u32) + len);
+        }
+        if self.has_properties() {
+            return Err(EncodeError::Version);
+        }
+        match self.reason.as_return_code() {
+            Some(_) => Ok(2),
+            None => Err(EncodeError::ReasonCode),
+        }
+    }
+
+    fn write(&self, version: Version, to: &mut Writer<'_>) {
+        to.u8(u8::from(self.session_present && !version.is_v3_1()));
+        if version.is_v5() {
+            to.u8(self.reason.as_u8());
+            write_properties(self.properties(), to);
+        } else {
+            to.u8(self.reason.as_return_code().unwrap_or_default());
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! PUBLISH.
+
+use super::{
+    DecodeError, Encode, EncodeError, Header, Packet, PacketId, PacketType, Properties, QoS,
+    Version, Writer,
+    leaf::{self, Parsed, be_u16},
+    properties::{self, Context, Property},
+    text, varint,
+};
+use crate::{sink::Payload, topic::Topic};
+
+/// An application message, as it is published.
+///
+/// ```
+/// use mqtt_core::{Publish, QoS, Topic};
+///
+/// let publish = Publish {
+///     qos: QoS::AtLeastOnce,
+///     ..Publish::new(Topic::new("sensors/7/temperature")?, "21.5")
+/// };
+/// assert!(!publish.retain);
+/// # Ok::<(), mqtt_core::TopicError>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Publish<'a> {
+    /// What the message is about. Empty only in a decoded packet that names its topic by a topic
+    /// alias set earlier.
+    pub topic: Topic<'a>,
+    /// The message itself.
+    pub payload: Payload<'a>,
+    /// How hard to try.
+    pub qos: QoS,
+    /// For a publisher: keep the message for future subscribers. For a subscriber: the message
+    /// had been kept.
+    pub retain: bool,
+    /// 5.0 only.
+    pub properties: Properties<'a>,
+}
+
+impl<'a> Publish<'a> {
+    /// A message at QoS 0, not retained, without properties.
+    pub fn new(topic: Topic<'a>, payload: impl Into<Payload<'a>>) -> Self {
+        Self { topic, payload: payload.into(), ..Self::default() }
+    }
+}
+
+/// What a PUBLISH carries for its delivery alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Delivery {
+    /// The packet identifier, exactly if the QoS is 1 or 2 [MQTT-2.2.1-2].
+    pub packet_id: Option<PacketId>,
+    /// Sent before, perhaps [MQTT-3.3.1-1].
+    pub dup: bool,
+}
+
+/// Not inlined: it builds the packet where the caller wants it.
+#[inline(never)]
+pub(super) fn packet<'a>(
+    version: Version,
+    header: Header,
+    body: &'a [u8],
+) -> Result<Packet<'a>, DecodeError> {
+    let (delivery, publish) = Publish::read(version, header.flags, body)?;
+    Ok(Packet::Publish(delivery, publish))
+}
+
+impl<'a> Publish<'a> {
+    /// Reads the body of a packet with these flags, which the header has validated.
+    #[inline(always)]
+    pub(crate) fn read(
+        version: Version,
+        flags: u8,
+        body: &'a [u8],
+    ) -> Result<(Delivery, Self), DecodeError> {
+        leaf::complete(Self::parse(version, flags, body))
+    }
+
+    #[inline(always)]
+    fn parse(version: Version, flags: u8, input: &'a [u8]) -> Parsed<'a, (Delivery, Self)> {
+        let (input, name) = leaf::binary(input)?;
+        let (input, qos, packet_id) = match flags >> 1 & 0b11 {
+            0 => (input, QoS::AtMostOnce, None),
+            level => {
+                let (input, id) = packet_id(input)?;
+                let qos = if level == 1 { QoS::AtLeastOnce } else { QoS::ExactlyOnce };
+                (input, qos, Some(id))
+            }
+        };
+        let (payload, properties) = if version.is_v5() {
+            properties::read(input, Context::Publish)?
+        } else {
+            (input, Properties::EMPTY)
+        };
+        let topic = if name.is_empty() && version.is_v5() && properties.topic_alias().is_some() {
+            Topic::default()
+        } else {
+            match text::topic(name) {
+                Ok(topic) => topic,
+                Err(error) => return leaf::fail(error),
+            }
+        };
+        let delivery = Delivery { packet_id, dup: flags & 0b1000 != 0 };
+        let payload = Payload::new(payload);
+        let publish = Self { topic, payload, qos, retain: flags & 1 != 0, properties };
+        Ok((&[], (delivery, publish)))
+    }
+}
+
+/// The number of bytes before the payload, as far as `body`, the front of a PUBLISH's body, tells:
+/// `Ok(None)` if it is too short to tell.
+///
+/// # Errors
+///
+/// [`DecodeError`] if they are more than the whole body has.
+pub(crate) fn head_len(
+    version: Version,
+    header: &Header,
+    body: &[u8],
+) -> Result<Option<usize>, DecodeError> {
+    let Some((topic_len, _)) = body.split_first_chunk::<2>() else { return Ok(None) };
+    let mut len = 2 + usize::from(u16::from_be_bytes(*topic_len));
+    if header.flags & 0b110 != 0 {
+        len += 2;
+    }
+    let mut known = true;
+    if version.is_v5() {
+        let properties = match body.get(len..) {
+            Some(rest) => varint::decode(rest)?,
+            None => None,
+        };
+        match properties {
+            Some((properties_len, varint_len)) => len += varint_len + properties_len as usize,
+            None => (len, known) = (len + 1, false),
+        }
+    }
+    if len > header.remaining_length as usize {
+        return Err(DecodeError::Truncated);
+    }
+    Ok(known.then_some(len))
+}
+
+/// A packet identifier, not 0.
+#[inline(always)]
+pub(super) fn packet_id(input: &[u8]) -> Parsed<'_, PacketId> {
+    let (input, id) = be_u16(input)?;
+    match PacketId::new(id) {
+        Some(id) => Ok((input, id)),
+        None => leaf::fail(DecodeError::PacketId),
+    }
+}
+
+/// How the topic is named on a connection with outgoing topic aliases.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Naming {
+    /// By its name.
+    #[default]
+    Name,
+    /// By its name, which the alias stands for from now on.
+    Set(u16),
+    /// By an alias set earlier.
+    Alias(u16),
+}
+
+/// A PUBLISH to be written.
+#[derive(Clone, Copy)]
+pub(crate) struct Head<'p, 'a> {
+    pub(crate) delivery: Delivery,
+    pub(crate) publish: &'p Publish<'a>,
+    pub(crate) naming: Naming,
+    /// The length of a payload that follows in pieces, instead of the publish's own.
+    pub(crate) streamed: Option<usize>,
+}
+
+impl<'p, 'a> Head<'p, 'a> {
+    pub(crate) fn new(delivery: Delivery, publish: &'p Publish<'a>) -> Self {
+        Self { delivery, publish, naming: Naming::Name, streamed: None }
+    }
+
+    #[inline(always)]
+    fn topic(&self) -> &'a [u8] {
+        match self.naming {
+            Naming::Name | Naming::Set(_) => self.publish.topic.as_bytes(),
+            Naming::Alias(_) => &[],
+        }
+    }
+
+    fn alias(&self) -> Option<Property<'a>> {
+        match self.naming {
+            Naming::Name => None,
+            Naming::Set(alias) | Naming::Alias(alias) => Some(Property::TopicAlias(alias)),
+        }
+    }
+
+    fn properties_len(&self) -> Result<usize, EncodeError> {
+        let properties = self.publish.properties.iter().chain(self.alias());
+        properties::encoded_len(properties, Context::Publish)
+    }
+
+    /// Whether the packet has neither properties nor an alias to write.
+    #[inline(always)]
+    fn is_plain(&self) -> bool {
+        matches!(self.naming, Naming::Name) && self.publish.properties.is_empty()
+    }
+}
+
+impl Encode for Head<'_, '_> {
+    #[inline(always)]
+    fn first_byte(&self) -> u8 {
+        (PacketType::Publish as u8) << 4
+            | u8::from(self.delivery.dup) << 3
+            | (self.publish.qos as u8) << 1
+            | u8::from(self.publish.retain)
+    }
+
+    #[inline(always)]
+    fn remaining_length(&self, version: Version) -> Result<usize, EncodeError> {
+        let Publish { topic, payload, qos, .. } = self.publish;
+        let identified = *qos != QoS::AtMostOnce;
+        if identified != self.delivery.packet_id.is_some() || self.delivery.dup && !identified {
+            return Err(EncodeError::Delivery);
+        }
+        let properties = if self.is_plain() {
+            if topic.is_empty() {
+                return Err(EncodeError::TopicName);
+            }
+            usize::from(version.is_v5())
+        } else if version.is_v5() {
+            let properties = self.publish.properties;
+            if topic.is_empty() && properties.topic_alias().is_none() {
+                return Err(EncodeError::TopicName);
+            }
+            let len = self.properties_len()?;
+            varint::len(len as u32) + len
+        } else {
+            return Err(EncodeError::Version);
+        };
+        let payload = self.streamed.unwrap_or(payload.len());
+        Ok(2 + self.topic().len() + 2 * usize::from(identified) + properties + payload)
+    }
+
+    #[inline(always)]
+    fn write(&self, version: Version, to: &mut Writer<'_>) {
+        to.binary(self.topic());
+        if let Some(id) = self.delivery.packet_id {
+            to.u16(id.get());
+        }
+        if version.is_v5() {
+            if self.is_plain() {
+                to.u8(0);
+            } else {
+                // Measured before, so it is not an error.
+                to.varint(self.properties_len().unwrap_or_default() as u32);
+                self.publish.properties.write(to);
+                if let Some(alias) = self.alias() {
+                    super::list::Sealed::write(&alias, to);
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn payload(&self) -> Payload<'_> {
+        match self.streamed {
+            None => self.publish.payload,
+            Some(_) => Payload::default(),
+        }
+    }
+}

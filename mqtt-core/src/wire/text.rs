@@ -1,0 +1,256 @@
+//! UTF-8 encoded strings, validated once and then carried as bytes.
+
+use core::fmt;
+
+use super::DecodeError;
+use crate::topic::{Filter, Topic, TopicError};
+
+/// A string that may stand in a packet: well-formed UTF-8 [MQTT-1.5.4-1], no U+0000
+/// [MQTT-1.5.4-2], at most 65,535 bytes. U+FEFF is a character like any other [MQTT-1.5.4-3].
+///
+/// ```
+/// use mqtt_core::Text;
+///
+/// let text = Text::new("text/plain")?;
+/// assert_eq!(text.as_str(), "text/plain");
+/// assert!(!text.has_control_characters());
+/// assert!(Text::new("nul\0").is_err());
+/// # Ok::<(), mqtt_core::TextError>(())
+/// ```
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Text<'a>(&'a [u8]);
+
+/// Why a string is not a [`Text`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum TextError {
+    /// It has more than 65,535 bytes.
+    TooLong,
+    /// It has a U+0000 [MQTT-1.5.4-2].
+    Null,
+}
+
+impl<'a> Text<'a> {
+    /// The text with these characters.
+    ///
+    /// # Errors
+    ///
+    /// [`TextError`] if no packet can carry it.
+    pub const fn new(text: &'a str) -> Result<Self, TextError> {
+        let bytes = text.as_bytes();
+        if bytes.len() > u16::MAX as usize {
+            return Err(TextError::TooLong);
+        }
+        let mut index = 0;
+        while index < bytes.len() {
+            if bytes[index] == 0 {
+                return Err(TextError::Null);
+            }
+            index += 1;
+        }
+        Ok(Self(bytes))
+    }
+
+    /// The text in `bytes` read from a packet.
+    #[inline(always)]
+    pub(super) fn check(bytes: &'a [u8]) -> Result<Self, DecodeError> {
+        if is_remarkable(bytes, false) {
+            check_slowly(bytes)?;
+        }
+        Ok(Self(bytes))
+    }
+
+    /// The UTF-8 bytes.
+    pub const fn as_bytes(&self) -> &'a [u8] {
+        self.0
+    }
+
+    /// The characters. Costs a pass over the bytes.
+    pub fn as_str(&self) -> &'a str {
+        core::str::from_utf8(self.0).unwrap_or_default()
+    }
+
+    /// The number of bytes.
+    pub const fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are no characters.
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether there are characters that a receiver may refuse: U+0001 to U+001F and U+007F to
+    /// U+009F.
+    pub fn has_control_characters(&self) -> bool {
+        self.as_str().chars().any(char::is_control)
+    }
+}
+
+impl fmt::Debug for Text<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
+    }
+}
+
+impl fmt::Display for Text<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(feature = "defmt")]
+impl defmt::Format for Text<'_> {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "{=str}", self.as_str());
+    }
+}
+
+impl<'a> TryFrom<&'a str> for Text<'a> {
+    type Error = TextError;
+
+    fn try_from(text: &'a str) -> Result<Self, TextError> {
+        Self::new(text)
+    }
+}
+
+impl fmt::Display for TextError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TooLong => "longer than 65,535 bytes",
+            Self::Null => "contains U+0000",
+        })
+    }
+}
+
+impl core::error::Error for TextError {}
+
+/// The topic name in `bytes` read from a packet: never empty [MQTT-4.7.3-1], no wildcards
+/// [MQTT-3.3.2-2].
+#[inline(always)]
+pub(super) fn topic(bytes: &[u8]) -> Result<Topic<'_>, DecodeError> {
+    if bytes.is_empty() {
+        return Err(DecodeError::TopicName);
+    }
+    if is_remarkable(bytes, true) {
+        check_slowly(bytes)?;
+        if bytes.iter().any(|byte| matches!(byte, b'+' | b'#')) {
+            return Err(DecodeError::TopicName);
+        }
+    }
+    Ok(Topic::from_validated(bytes))
+}
+
+/// The topic filter in `bytes` read from a packet.
+pub(super) fn filter(bytes: &[u8]) -> Result<Filter<'_>, DecodeError> {
+    Text::check(bytes)?;
+    Filter::check(bytes).map_err(|_: TopicError| DecodeError::TopicFilter)?;
+    Ok(Filter::from_validated(bytes))
+}
+
+#[cold]
+#[inline(never)]
+fn check_slowly(bytes: &[u8]) -> Result<(), DecodeError> {
+    if core::str::from_utf8(bytes).is_err() {
+        return Err(DecodeError::Utf8);
+    }
+    if bytes.contains(&0) {
+        return Err(DecodeError::Null);
+    }
+    Ok(())
+}
+
+/// Whether anything but plain ASCII without U+0000 occurs, or with `wildcards` a `+` or `#`: one
+/// branch-free pass for the text that nearly every packet carries.
+#[inline(always)]
+fn is_remarkable(bytes: &[u8], wildcards: bool) -> bool {
+    if let (Some((first, _)), Some((_, last))) =
+        (bytes.split_first_chunk::<16>(), bytes.split_last_chunk::<16>())
+    {
+        let (blocks, _) = bytes.as_chunks::<16>();
+        let mut remarkable = is_remarkable_block(first, wildcards);
+        for block in blocks.get(1..).unwrap_or_default() {
+            remarkable |= is_remarkable_block(block, wildcards);
+        }
+        remarkable | is_remarkable_block(last, wildcards)
+    } else if let (Some((first, _)), Some((_, last))) =
+        (bytes.split_first_chunk::<8>(), bytes.split_last_chunk::<8>())
+    {
+        is_remarkable_word(u64::from_le_bytes(*first), wildcards)
+            | is_remarkable_word(u64::from_le_bytes(*last), wildcards)
+    } else {
+        bytes.iter().any(|&byte| is_remarkable_byte(byte, wildcards) != 0)
+    }
+}
+
+/// Not 0 for a remarkable byte; `|` of many tells whether one is among them. `+` and `#` differ
+/// in one bit.
+#[inline(always)]
+fn is_remarkable_byte(byte: u8, wildcards: bool) -> u8 {
+    let wildcard = wildcards && byte | 8 == b'+';
+    (byte & 0x80) | u8::from(byte == 0) | u8::from(wildcard)
+}
+
+#[inline(always)]
+fn is_remarkable_block(block: &[u8; 16], wildcards: bool) -> bool {
+    block.iter().fold(0, |seen, &byte| seen | is_remarkable_byte(byte, wildcards)) != 0
+}
+
+/// The same for eight bytes in a register: a byte less 1 borrows its high bit only if it was 0.
+#[inline(always)]
+const fn is_remarkable_word(word: u64, wildcards: bool) -> bool {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGH: u64 = ONES << 7;
+    let mut seen = word | word.wrapping_sub(ONES);
+    if wildcards {
+        let wildcard = (word | ONES << 3) ^ (ONES * b'+' as u64);
+        seen |= wildcard.wrapping_sub(ONES) & !wildcard;
+    }
+    seen & HIGH != 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The fast pass against the definition, for every byte at every place of every length it
+    /// treats in its own way.
+    #[test]
+    fn remarkable_bytes_are_found_wherever_they_are() {
+        for len in 0..50 {
+            let mut bytes = [b'a'; 50];
+            let bytes = &mut bytes[..len];
+            assert!(!is_remarkable(bytes, true));
+            for place in 0..len {
+                for byte in 0..=u8::MAX {
+                    bytes[place] = byte;
+                    let odd = byte == 0 || byte >= 0x80;
+                    assert_eq!(is_remarkable(bytes, false), odd, "{byte} at {place} of {len}");
+                    let wildcard = byte == b'+' || byte == b'#';
+                    assert_eq!(is_remarkable(bytes, true), odd || wildcard);
+                }
+                bytes[place] = b'a';
+            }
+        }
+    }
+
+    /// [MQTT-1.5.4-1] [MQTT-1.5.4-2] [MQTT-1.5.4-3]
+    #[test]
+    fn text_is_well_formed_utf8_without_nul() {
+        assert_eq!(Text::check(b"A\xf0\xaa\x9b\x94").map(|text| text.len()), Ok(5));
+        assert_eq!(Text::check(b"\xef\xbb\xbf").map(|text| text.as_str()), Ok("\u{feff}"));
+        assert_eq!(Text::check(b"\xed\xa0\x80"), Err(DecodeError::Utf8), "a surrogate");
+        assert_eq!(Text::check(b"\xc0\x80"), Err(DecodeError::Utf8), "an overlong U+0000");
+        assert_eq!(Text::check(b"\xf4\x90\x80\x80"), Err(DecodeError::Utf8), "above U+10FFFF");
+        assert_eq!(Text::check(b"a\0"), Err(DecodeError::Null));
+    }
+
+    #[test]
+    fn control_characters_are_text_that_can_be_told() {
+        for (text, has) in [("plain", false), ("\u{1}", true), ("\u{7f}", true), ("\u{9f}", true)] {
+            let text = Text::check(text.as_bytes()).unwrap();
+            assert_eq!(text.has_control_characters(), has, "{text:?}");
+        }
+        assert!(!Text::check("\u{a0}é".as_bytes()).unwrap().has_control_characters());
+    }
+}
