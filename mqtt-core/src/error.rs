@@ -26,10 +26,11 @@ macro_rules! phrases {
 pub enum DecodeError {
     /// The packet type is 0, or AUTH before 5.0.
     PacketType,
-    /// Reserved flags of the fixed header are not as fixed, or DUP is set at QoS 0:
-    /// [MQTT-2.1.3-1], [MQTT-3.3.1-2], [MQTT-3.8.1-1], [MQTT-3.10.1-1], [MQTT-3.14.1-1],
-    /// [MQTT-3.15.1-1].
+    /// Reserved flags of the fixed header are not as fixed: [MQTT-2.1.3-1], [MQTT-3.8.1-1],
+    /// [MQTT-3.10.1-1], [MQTT-3.14.1-1], [MQTT-3.15.1-1].
     Flags,
+    /// DUP is set at QoS 0 [MQTT-3.3.1-2].
+    Dup,
     /// A variable byte integer is longer than four bytes or than necessary [MQTT-1.5.5-1].
     VariableByteInteger,
     /// The packet ends before its last field does.
@@ -42,6 +43,8 @@ pub enum DecodeError {
     Null,
     /// A topic name is empty or has a wildcard [MQTT-4.7.3-1], [MQTT-3.3.2-2], [MQTT-3.3.2-14].
     TopicName,
+    /// A PUBLISH has neither a topic name nor a topic alias (section 3.3.2.1).
+    TopicMissing,
     /// A topic filter is empty, has a misplaced wildcard or no proper share name:
     /// [MQTT-4.7.1-1], [MQTT-4.7.1-2], [MQTT-4.8.2-1], [MQTT-4.8.2-2].
     TopicFilter,
@@ -57,7 +60,8 @@ pub enum DecodeError {
     PropertyValue,
     /// A topic alias is 0 [MQTT-3.3.2-8].
     TopicAlias,
-    /// Authentication data without an authentication method.
+    /// Authentication data or an AUTH without an authentication method (sections 3.1.2.11.10 and
+    /// 3.15.2.2.2).
     AuthenticationMethod,
     /// There is no such reason code, or not in this packet; see [`ReasonCode::is_legal_in`].
     ReasonCode,
@@ -72,9 +76,11 @@ pub enum DecodeError {
     ConnAckFlags,
     /// Session present in a refusal [MQTT-3.2.2-6].
     SessionPresent,
-    /// Reserved bits of the subscription options are set, QoS or Retain Handling is 3
-    /// [MQTT-3.8.3-5].
+    /// Reserved bits of the subscription options are set [MQTT-3.8.3-5].
     SubscriptionOptions,
+    /// The QoS or the Retain Handling of a subscription is 3 (section 3.8.3.1, 3.1.1:
+    /// [MQTT-3.8.3-4]).
+    SubscriptionValue,
     /// No Local on a shared subscription [MQTT-3.8.3-4].
     SharedNoLocal,
     /// A list that must have an element has none: [MQTT-3.8.3-2], [MQTT-3.10.3-2].
@@ -85,11 +91,14 @@ impl DecodeError {
     /// The reason code with which the connection is to be closed.
     pub const fn reason(self) -> ReasonCode {
         match self {
-            Self::PropertyRepeated
+            Self::Dup
+            | Self::TopicMissing
+            | Self::PropertyRepeated
             | Self::PropertyValue
             | Self::AuthenticationMethod
-            | Self::SharedNoLocal
             | Self::SessionPresent
+            | Self::SubscriptionValue
+            | Self::SharedNoLocal
             | Self::Empty => ReasonCode::ProtocolError,
             Self::TopicName => ReasonCode::TopicNameInvalid,
             Self::TopicFilter => ReasonCode::TopicFilterInvalid,
@@ -103,12 +112,14 @@ impl DecodeError {
 phrases! { DecodeError:
     PacketType => "no such packet type",
     Flags => "reserved flags are set",
+    Dup => "DUP is set at QoS 0",
     VariableByteInteger => "a variable byte integer is too long",
     Truncated => "the packet is shorter than its fields",
     TrailingBytes => "the packet is longer than its fields",
     Utf8 => "a string is not UTF-8",
     Null => "a string contains U+0000",
     TopicName => "a topic name is empty or has a wildcard",
+    TopicMissing => "neither a topic name nor a topic alias",
     TopicFilter => "a topic filter is malformed",
     PacketId => "the packet identifier is 0",
     QoS => "the QoS is 3",
@@ -116,7 +127,7 @@ phrases! { DecodeError:
     PropertyRepeated => "a property is repeated",
     PropertyValue => "a property's value is out of range",
     TopicAlias => "a topic alias is 0",
-    AuthenticationMethod => "authentication data without a method",
+    AuthenticationMethod => "authentication without a method",
     ReasonCode => "a reason code is not allowed in this packet",
     ProtocolName => "the protocol name is not MQTT",
     ProtocolVersion => "the protocol version is not supported",
@@ -124,6 +135,7 @@ phrases! { DecodeError:
     ConnAckFlags => "reserved connect acknowledge flags are set",
     SessionPresent => "session present in a refusal",
     SubscriptionOptions => "reserved subscription options are set",
+    SubscriptionValue => "the QoS or Retain Handling of a subscription is 3",
     SharedNoLocal => "No Local on a shared subscription",
     Empty => "a list without elements",
 }

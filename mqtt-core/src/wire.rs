@@ -305,12 +305,12 @@ impl<'a> Packet<'a> {
     ///
     /// # Errors
     ///
-    /// [`DecodeError`] if no continuation of `input` can make the packet valid, or, once it is
-    /// complete, if it is not.
+    /// [`DecodeError`] if no packet can have such a fixed header, or, once the packet is complete,
+    /// if it is not valid.
     #[inline]
     pub fn decode(version: Version, input: &'a [u8]) -> Result<Decoded<'a>, DecodeError> {
         let Some((header, body)) = Header::decode(version, input)? else {
-            return Ok(Decoded::Incomplete { missing: 1 });
+            return Ok(Decoded::Incomplete { missing: if input.is_empty() { 2 } else { 1 } });
         };
         match body.split_at_checked(header.remaining_length as usize) {
             Some((body, rest)) => {

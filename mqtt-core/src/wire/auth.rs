@@ -1,9 +1,12 @@
 //! DISCONNECT and AUTH: a reason and properties.
 
 use super::{
-    DecodeError, Encode, EncodeError, PacketType, Properties, Property, Version, Writer,
-    ack::{reason_and_properties, reason_and_properties_len, write_reason_and_properties},
+    DecodeError, Encode, EncodeError, PacketType, Properties, Version, Writer,
+    ack::{
+        reason_and_properties, reason_and_properties_len, reason_code, write_reason_and_properties,
+    },
     leaf,
+    properties::{self, Context},
 };
 use crate::reason::ReasonCode;
 
@@ -74,19 +77,23 @@ impl<'a> Auth<'a> {
         if !version.is_v5() {
             return Err(DecodeError::PacketType);
         }
-        let (reason, properties) = leaf::complete(reason_and_properties(body, PacketType::Auth))?;
-        if !is_complete(properties) {
-            return Err(DecodeError::AuthenticationMethod);
+        if body.is_empty() {
+            return Ok(Self::default());
         }
-        Ok(Self { reason, properties })
+        // Unlike elsewhere, the properties cannot be left out alone (section 3.15.2.1).
+        let parsed = reason_code(body, PacketType::Auth).and_then(|(input, reason)| {
+            let (input, properties) = properties::read(input, Context::Auth)?;
+            Ok((input, Self { reason, properties }))
+        });
+        let auth = leaf::complete(parsed)?;
+        if auth.is_complete() { Ok(auth) } else { Err(DecodeError::AuthenticationMethod) }
     }
-}
 
-/// Data never come without a method.
-fn is_complete(properties: Properties<'_>) -> bool {
-    let has = |wanted: fn(&Property<'_>) -> bool| properties.iter().any(|p| wanted(&p));
-    has(|p| matches!(p, Property::AuthenticationMethod(_)))
-        || !has(|p| matches!(p, Property::AuthenticationData(_)))
+    /// Only a success that says nothing more may leave out the method.
+    fn is_complete(&self) -> bool {
+        self.reason == ReasonCode::Success && self.properties.is_empty()
+            || self.properties.authentication_method().is_some()
+    }
 }
 
 impl Encode for Auth<'_> {
@@ -98,7 +105,7 @@ impl Encode for Auth<'_> {
         if !version.is_v5() {
             return Err(EncodeError::Version);
         }
-        if !is_complete(self.properties) {
+        if !self.is_complete() {
             return Err(EncodeError::Property);
         }
         reason_and_properties_len(version, PacketType::Auth, self.reason, self.properties)

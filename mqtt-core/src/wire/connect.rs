@@ -399,7 +399,7 @@ impl<'a> Will<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct ConnAck<'a> {
-    /// Whether the server still has the session. Always false in 3.1.
+    /// Whether the server still has the session. 3.1 cannot tell: false when decoded, not sent.
     pub session_present: bool,
     /// Success, or why not; 3.1.1's return codes are mapped.
     pub reason: ReasonCode,
@@ -470,8 +470,9 @@ impl<'a> ConnAck<'a> {
 
     fn parse(version: Version, input: &'a [u8]) -> Parsed<'a, Self> {
         let (input, flags) = be_u8(input)?;
-        // In 3.1 the byte is reserved, but brokers set it as in 3.1.1.
-        if flags > 1 && !version.is_v3_1() {
+        // In 3.1 the byte means nothing, whatever it is.
+        let flags = if version.is_v3_1() { 0 } else { flags };
+        if flags > 1 {
             return leaf::fail(DecodeError::ConnAckFlags);
         }
         let (input, reason) = if version.is_v5() {
@@ -483,7 +484,7 @@ impl<'a> ConnAck<'a> {
                 None => return leaf::fail(DecodeError::ReasonCode),
             }
         };
-        let session_present = flags & 1 != 0;
+        let session_present = flags != 0;
         if session_present && reason != ReasonCode::Success {
             return leaf::fail(DecodeError::SessionPresent);
         }

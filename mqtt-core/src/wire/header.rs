@@ -59,14 +59,17 @@ impl Header {
         let v5 = version.is_v5();
         let (least, most) = match self.packet_type {
             PingReq | PingResp => (0, 0),
-            ConnAck | PubAck | PubRec | PubRel | PubComp => (2, if v5 { ANY } else { 2 }),
             Disconnect | Auth => (0, if v5 { ANY } else { 0 }),
-            UnsubAck => (2, if v5 { ANY } else { 2 }),
-            SubAck => (3, ANY),
-            Publish => (2, ANY),
-            Subscribe => (6, ANY),
-            Unsubscribe => (5, ANY),
-            Connect => (10, ANY),
+            PubAck | PubRec | PubRel | PubComp => (2, if v5 { ANY } else { 2 }),
+            ConnAck if v5 => (3, ANY),
+            UnsubAck if v5 => (4, ANY),
+            ConnAck | UnsubAck => (2, 2),
+            SubAck => (3 + u32::from(v5), ANY),
+            Publish if self.flags & 0b0110 == 0 => (3 + u32::from(v5), ANY),
+            Publish => (5 + u32::from(v5), ANY),
+            Subscribe => (6 + u32::from(v5), ANY),
+            Unsubscribe => (5 + u32::from(v5), ANY),
+            Connect => (12, ANY),
         };
         match self.remaining_length {
             length if length < least => Err(DecodeError::Truncated),
@@ -86,7 +89,7 @@ fn first_byte(version: Version, byte: u8) -> Result<(PacketType, u8), DecodeErro
     if matches!(packet_type, PacketType::Publish) {
         return match flags & 0b1110 {
             0b0110 | 0b1110 => Err(DecodeError::QoS),
-            0b1000 => Err(DecodeError::Flags),
+            0b1000 => Err(DecodeError::Dup),
             _ => Ok((packet_type, flags)),
         };
     }

@@ -215,10 +215,31 @@ impl Property<'_> {
             Self::ReceiveMaximum(value) | Self::TopicAlias(value) => value != 0,
             Self::MaximumPacketSize(value) => value != 0,
             Self::MaximumQoS(value) => !matches!(value, QoS::ExactlyOnce),
+            Self::ResponseTopic(value) => !value.is_empty(),
             Self::CorrelationData(value) | Self::AuthenticationData(value) => {
                 value.len() <= u16::MAX as usize
             }
             _ => true,
+        }
+    }
+
+    /// What is wrong with a received property that is not in range.
+    const fn out_of_range(&self) -> DecodeError {
+        match self {
+            Self::TopicAlias(_) => DecodeError::TopicAlias,
+            _ => DecodeError::PropertyValue,
+        }
+    }
+
+    /// What is wrong with a property that cannot be sent.
+    const fn unsendable(&self) -> EncodeError {
+        match self {
+            Self::CorrelationData(value) | Self::AuthenticationData(value)
+                if value.len() > u16::MAX as usize =>
+            {
+                EncodeError::TooLong
+            }
+            _ => EncodeError::Property,
         }
     }
 
@@ -309,7 +330,7 @@ fn validate(mut bytes: &[u8], context: Context) -> Result<(), nom::Err<DecodeErr
         }
         let (rest, property) = Property::read_value(identifier, rest)?;
         if !property.is_in_range() {
-            return leaf::fail(DecodeError::PropertyValue);
+            return leaf::fail(property.out_of_range());
         }
         bytes = rest;
     }
@@ -328,7 +349,7 @@ pub(super) fn encoded_len<'a>(
         let identifier = property.identifier();
         let legal = Property::contexts(identifier) & context.0 != 0;
         if !legal || !property.is_in_range() || !seen.accepts(identifier, context) {
-            return Err(EncodeError::Property);
+            return Err(property.unsendable());
         }
         len += property.encoded_len();
     }

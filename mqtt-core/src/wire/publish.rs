@@ -93,7 +93,10 @@ impl<'a> Publish<'a> {
         } else {
             (input, Properties::EMPTY)
         };
-        let topic = if name.is_empty() && version.is_v5() && properties.topic_alias().is_some() {
+        let topic = if name.is_empty() && version.is_v5() {
+            if properties.topic_alias().is_none() {
+                return leaf::fail(DecodeError::TopicMissing);
+            }
             Topic::default()
         } else {
             match text::topic(name) {

@@ -71,20 +71,23 @@ impl<'a> Subscription<'a> {
             | (self.retain_handling as u8) << 4
     }
 
-    fn with_options(filter: Filter<'a>, options: u8) -> Option<Self> {
+    fn with_options(filter: Filter<'a>, options: u8) -> Result<Self, DecodeError> {
         let retain_handling = match options >> 4 {
             0 => RetainHandling::Send,
             1 => RetainHandling::SendIfNew,
             2 => RetainHandling::DoNotSend,
-            _ => return None,
+            3 => return Err(DecodeError::SubscriptionValue),
+            _ => return Err(DecodeError::SubscriptionOptions),
         };
-        Some(Self {
-            filter,
-            qos: QoS::from_u8(options & 0b11)?,
-            no_local: options & 1 << 2 != 0,
-            retain_as_published: options & 1 << 3 != 0,
-            retain_handling,
-        })
+        let Some(qos) = QoS::from_u8(options & 0b11) else {
+            return Err(DecodeError::SubscriptionValue);
+        };
+        let no_local = options & 1 << 2 != 0;
+        if no_local && filter.is_shared() {
+            return Err(DecodeError::SharedNoLocal);
+        }
+        let retain_as_published = options & 1 << 3 != 0;
+        Ok(Self { filter, qos, no_local, retain_as_published, retain_handling })
     }
 }
 
@@ -95,11 +98,8 @@ impl<'a> Sealed<'a> for Subscription<'a> {
         let (input, filter) = filter(input)?;
         let (input, options) = be_u8(input)?;
         match Self::with_options(filter, options) {
-            Some(subscription) if subscription.no_local && filter.is_shared() => {
-                leaf::fail(DecodeError::SharedNoLocal)
-            }
-            Some(subscription) => Ok((input, Some(subscription))),
-            None => leaf::fail(DecodeError::SubscriptionOptions),
+            Ok(subscription) => Ok((input, Some(subscription))),
+            Err(error) => leaf::fail(error),
         }
     }
 
@@ -326,11 +326,21 @@ impl<'a> SubAck<'a> {
             Ok((input, (id, Self { reasons, properties })))
         });
         let (id, ack) = leaf::complete(parsed)?;
-        let known = |reason| {
-            version.is_v5() || matches!(reason, ReasonCode::UnspecifiedError) || !reason.is_error()
-        };
-        if ack.reasons.iter().all(known) { Ok((id, ack)) } else { Err(DecodeError::ReasonCode) }
+        if ack.reasons.iter().all(|reason| is_grant(version, reason)) {
+            Ok((id, ack))
+        } else {
+            Err(DecodeError::ReasonCode)
+        }
     }
+}
+
+/// Whether a SUBACK of this version may carry the code: 3.1.1 has one failure [MQTT-3.9.3-2], 3.1
+/// none.
+fn is_grant(version: Version, reason: ReasonCode) -> bool {
+    reason.is_legal_in(PacketType::SubAck)
+        && (version.is_v5()
+            || !reason.is_error()
+            || reason == ReasonCode::UnspecifiedError && !version.is_v3_1())
 }
 
 fn reasons(input: &[u8], packet: PacketType) -> Parsed<'_, List<'_, ReasonCode>> {
@@ -354,13 +364,7 @@ impl Encode for (PacketId, &SubAck<'_>) {
         if reasons.is_empty() {
             return Err(EncodeError::Empty);
         }
-        let legal = |reason: ReasonCode| {
-            reason.is_legal_in(PacketType::SubAck)
-                && (version.is_v5()
-                    || !reason.is_error()
-                    || matches!(reason, ReasonCode::UnspecifiedError) && !version.is_v3_1())
-        };
-        if !reasons.iter().all(legal) {
+        if !reasons.iter().all(|reason| is_grant(version, reason)) {
             return Err(EncodeError::ReasonCode);
         }
         Ok(head_len(version, Context::SubAck, *properties)? + reasons.encoded_len())
