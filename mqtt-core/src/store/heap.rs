@@ -1,0 +1,427 @@
+//! A store that grows.
+
+use alloc::{boxed::Box, vec::Vec};
+
+use super::{
+    Aliases, Arrival, Capacity, Flight, Full, Outgoing, Store, Unsent,
+    aliased::table::{Entries, Entry, Name, Table},
+};
+use crate::{
+    sink::Payload,
+    topic::Topic,
+    wire::{PacketId, QoS},
+};
+use chain::{Chain, Line};
+
+mod chain;
+
+/// Keeps a session on the heap, within [`Limits`] in number and in bytes.
+///
+/// Acknowledgements may come in any order: everything that takes a packet identifier takes
+/// constant time. A packet is kept encoded in one allocation, except for a payload that
+/// [can be shared](Payload::shared) and has more than 64 bytes: that one is kept by reference
+/// count, so that a message waiting in many sessions is in memory once.
+///
+/// An empty store has no memory on the heap. A message's memory is freed when the message has its
+/// outcome; the bookkeeping, about 64 bytes for a message either way, shrinks by half or more
+/// whenever three quarters of it are unused. When the allocator refuses, the message is refused
+/// with [`Full::ForNow`].
+///
+/// ```
+/// use mqtt_core::store::{Heap, Limits, Store};
+///
+/// let store = Heap::with_limits(Limits { flights: 100, ..Limits::default() });
+/// assert_eq!(store.capacity().flights, 100);
+/// ```
+#[derive(Debug)]
+pub struct Heap {
+    limits: Limits,
+    /// In the order of sending, then of release.
+    publishes: Chain<Sending>,
+    /// The first that is not marked as sent.
+    unsent: [Option<PacketId>; 2],
+    unsent_publishes: usize,
+    bytes: usize,
+    /// Those that are unanswered in the order of arrival, and the others.
+    arrivals: Chain<Received>,
+    /// How many have arrived.
+    received: u64,
+    inbound: Table<Vec<Entry<Box<[u8]>>>>,
+    outbound: Table<Vec<Entry<Box<[u8]>>>>,
+}
+
+/// How much a [`Heap`] may keep.
+///
+/// ```
+/// use mqtt_core::store::Limits;
+///
+/// let limits = Limits { bytes: 64 * 1024, ..Limits::default() };
+/// assert_eq!(limits.arrivals, 65_535);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Limits {
+    /// Outgoing publishes, at least 1. By default 32,767: half of all packet identifiers, so that
+    /// a free one is found quickly, for a SUBSCRIBE too.
+    pub flights: u16,
+    /// Incoming messages, at least 1. By default 65,535, which no peer can exceed: one that speaks
+    /// 3.1.1 cannot be told of a lower limit, and loses its connection when it does.
+    pub arrivals: u16,
+    /// Bytes of outgoing packets as they are encoded, those of shared payloads included. By default
+    /// 16 MiB. With 0, only records are kept, as [`Records`](super::Records) does.
+    pub bytes: usize,
+    /// Topic aliases that the peer may set: the Topic Alias Maximum to advertise. By default 0.
+    /// Each may take as many bytes as a topic has, up to 65,535, beyond those limited by `bytes`.
+    pub inbound_aliases: u16,
+    /// Topic aliases to set for the peer, if it accepts as many. By default 0. They are looked
+    /// through one after the other: tens pay off, tens of thousands do not.
+    pub outbound_aliases: u16,
+}
+
+/// An outgoing publish.
+#[derive(Debug)]
+struct Sending {
+    flight: Flight,
+    sent: bool,
+    len: u32,
+    /// The packet, or what comes before a shared payload; empty for a bare record.
+    packet: Box<[u8]>,
+    #[cfg(target_has_atomic = "ptr")]
+    payload: bytes::Bytes,
+}
+
+/// An incoming message.
+#[derive(Debug)]
+struct Received {
+    arrival: Arrival,
+    number: u64,
+}
+
+impl Heap {
+    /// An empty store with the default limits.
+    pub fn new() -> Self {
+        Self::with_limits(Limits::default())
+    }
+
+    /// An empty store with these limits.
+    pub const fn with_limits(limits: Limits) -> Self {
+        Self {
+            limits,
+            publishes: Chain::new(),
+            unsent: [None; 2],
+            unsent_publishes: 0,
+            bytes: 0,
+            arrivals: Chain::new(),
+            received: 0,
+            inbound: Table::new(Vec::new(), limits.inbound_aliases),
+            outbound: Table::new(Vec::new(), limits.outbound_aliases),
+        }
+    }
+
+    /// The number of bytes of the outgoing packets that are kept, which [`Limits::bytes`] limits.
+    pub const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Makes the first unsent publish of a line known, if it is `id` or one behind it.
+    fn seek_unsent(&mut self, line: Line, id: Option<PacketId>) {
+        let mut next = id.and_then(|id| self.publishes.get(id).map(|sending| (id, sending)));
+        while let Some((id, sending)) = next
+            && sending.sent
+        {
+            next = self.publishes.after(id);
+        }
+        self.unsent[line as usize] = next.map(|(id, _)| id);
+    }
+
+    /// Before a publish leaves its line.
+    fn leave(&mut self, id: PacketId) {
+        let Some(sending) = self.publishes.get_mut(id) else { return };
+        let line = sending.line();
+        if line == PUBLISHED && !sending.sent {
+            self.unsent_publishes -= 1;
+        }
+        self.bytes -= sending.len as usize;
+        if self.unsent[line as usize] == Some(id) {
+            let next = self.publishes.after(id).map(|(id, _)| id);
+            self.seek_unsent(line, next);
+        }
+    }
+}
+
+impl Default for Heap {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            flights: u16::MAX / 2,
+            arrivals: u16::MAX,
+            bytes: 16 * 1024 * 1024,
+            inbound_aliases: 0,
+            outbound_aliases: 0,
+        }
+    }
+}
+
+impl Store for Heap {
+    fn capacity(&self) -> Capacity {
+        Capacity { flights: self.limits.flights.max(1), arrivals: self.limits.arrivals.max(1) }
+    }
+
+    fn clear(&mut self) {
+        *self = Self::with_limits(self.limits);
+    }
+
+    fn flight(&self, id: PacketId) -> Option<Flight> {
+        self.publishes.get(id).map(|sending| sending.flight)
+    }
+
+    fn flights(&self) -> usize {
+        self.publishes.len()
+    }
+
+    fn unsent_publishes(&self) -> usize {
+        self.unsent_publishes
+    }
+
+    fn push(&mut self, id: PacketId, qos: QoS, message: Option<&Outgoing<'_>>) -> Result<(), Full> {
+        let message = message.filter(|_| self.limits.bytes > 0);
+        let len = message.map_or(0, Outgoing::packet_len);
+        if len > self.limits.bytes {
+            return Err(Full::ForEver);
+        }
+        let full = self.flights() >= usize::from(self.capacity().flights);
+        if full || len > self.limits.bytes - self.bytes {
+            return Err(Full::ForNow);
+        }
+        self.publishes.push(PUBLISHED, id, Sending::new(qos, message)?)?;
+        self.bytes += len;
+        Ok(())
+    }
+
+    fn release(&mut self, id: PacketId) {
+        if self.flight(id).is_none_or(|flight| flight == Flight::AwaitComp) {
+            return;
+        }
+        self.leave(id);
+        self.publishes.move_to_end(id, RELEASED);
+        if let Some(sending) = self.publishes.get_mut(id) {
+            *sending = Sending::released();
+        }
+        let unsent = &mut self.unsent[RELEASED as usize];
+        *unsent = unsent.or(Some(id));
+    }
+
+    fn finish(&mut self, id: PacketId) {
+        self.leave(id);
+        self.publishes.remove(id);
+    }
+
+    fn rewind(&mut self) {
+        self.unsent_publishes = 0;
+        for sending in self.publishes.values_mut() {
+            sending.sent = false;
+            self.unsent_publishes += usize::from(sending.line() == PUBLISHED);
+        }
+        for line in [PUBLISHED, RELEASED] {
+            self.unsent[line as usize] = self.publishes.first(line).map(|(id, _)| id);
+        }
+    }
+
+    fn unsent(&mut self) -> Option<Unsent<'_>> {
+        let [published, released] = self.unsent;
+        let id = released.or(published)?;
+        let sending = self.publishes.get(id)?;
+        Some(Unsent { id, flight: sending.flight, packet: (&sending.packet, sending.payload()) })
+    }
+
+    fn mark_sent(&mut self, id: PacketId) {
+        let Some(sending) = self.publishes.get_mut(id) else { return };
+        let line = sending.line();
+        if line == PUBLISHED && !sending.sent {
+            self.unsent_publishes -= 1;
+        }
+        sending.sent = true;
+        self.seek_unsent(line, self.unsent[line as usize]);
+    }
+
+    fn arrival(&self, id: PacketId) -> Option<Arrival> {
+        self.arrivals.get(id).map(|received| received.arrival)
+    }
+
+    fn arrivals(&self) -> usize {
+        self.arrivals.len()
+    }
+
+    fn oldest_unanswered(&self) -> Option<Arrival> {
+        self.arrivals.first(UNANSWERED).map(|(_, received)| received.arrival)
+    }
+
+    fn push_arrival(&mut self, arrival: Arrival) -> Result<(), Full> {
+        let received = Received { arrival, number: self.received };
+        let line = received.line();
+        if let Some(kept) = self.arrivals.get_mut(arrival.id) {
+            *kept = received;
+            self.arrivals.move_to_end(arrival.id, line);
+        } else if self.arrivals() < usize::from(self.capacity().arrivals) {
+            self.arrivals.push(line, arrival.id, received)?;
+        } else {
+            return Err(Full::ForNow);
+        }
+        self.received += 1;
+        Ok(())
+    }
+
+    fn set_arrival(&mut self, arrival: Arrival) {
+        let Some(received) = self.arrivals.get_mut(arrival.id) else { return };
+        let before = received.line();
+        received.arrival = arrival;
+        let line = received.line();
+        if line == UNANSWERED && before == ANSWERED {
+            self.arrivals.move_to_rank(arrival.id, line, |received| received.number);
+        } else if line != before {
+            self.arrivals.move_to_end(arrival.id, line);
+        }
+    }
+
+    fn remove_arrival(&mut self, id: PacketId) {
+        self.arrivals.remove(id);
+    }
+
+    fn retain_arrivals(&mut self, keep: fn(&mut Arrival) -> bool) {
+        self.arrivals.rearrange(
+            |received| keep(&mut received.arrival),
+            Received::line,
+            |received| received.number,
+        );
+    }
+
+    fn inbound_aliases(&mut self) -> Option<&mut dyn Aliases> {
+        (self.limits.inbound_aliases > 0).then_some(&mut self.inbound)
+    }
+
+    fn inbound_topic(&self, alias: u16) -> Option<Topic<'_>> {
+        self.inbound.topic(alias)
+    }
+
+    fn outbound_aliases(&mut self) -> Option<&mut dyn Aliases> {
+        (self.limits.outbound_aliases > 0).then_some(&mut self.outbound)
+    }
+}
+
+/// The lines of [`Heap::publishes`].
+const PUBLISHED: Line = Line::First;
+const RELEASED: Line = Line::Second;
+
+impl Sending {
+    /// Keeps a message that is being sent, or that there is one.
+    fn new(qos: QoS, message: Option<&Outgoing<'_>>) -> Result<Self, Full> {
+        let mut kept = Self { flight: Flight::new(qos), sent: true, ..Self::released() };
+        let Some(message) = message else { return Ok(kept) };
+        let payload = message.payload();
+        #[cfg(target_has_atomic = "ptr")]
+        let payload = match payload.owner() {
+            Some(owner) if owner.len() > MAX_COPIED => {
+                kept.payload = owner.clone();
+                Payload::default()
+            }
+            _ => payload,
+        };
+        kept.len = message.packet_len() as u32;
+        kept.packet = zeroed(message.head_len() + payload.len())?;
+        if let Some((head, rest)) = kept.packet.split_at_mut_checked(message.head_len()) {
+            message.write_head(head);
+            rest.copy_from_slice(payload.as_bytes());
+        }
+        Ok(kept)
+    }
+
+    /// What is left of a message after its PUBREC.
+    fn released() -> Self {
+        Self {
+            flight: Flight::AwaitComp,
+            sent: false,
+            len: 0,
+            packet: Box::default(),
+            #[cfg(target_has_atomic = "ptr")]
+            payload: bytes::Bytes::new(),
+        }
+    }
+
+    fn line(&self) -> Line {
+        if self.flight == Flight::AwaitComp { RELEASED } else { PUBLISHED }
+    }
+
+    #[cfg(target_has_atomic = "ptr")]
+    fn payload(&self) -> Payload<'_> {
+        Payload::shared(&self.payload)
+    }
+
+    #[cfg(not(target_has_atomic = "ptr"))]
+    fn payload(&self) -> Payload<'_> {
+        Payload::default()
+    }
+}
+
+/// The longest payload, in bytes, that is copied though it could be shared: the copy takes no more
+/// memory than a reference count, and does not keep a large owner alive.
+#[cfg(target_has_atomic = "ptr")]
+const MAX_COPIED: usize = 64;
+
+/// The lines of [`Heap::arrivals`].
+const UNANSWERED: Line = Line::First;
+const ANSWERED: Line = Line::Second;
+
+impl Received {
+    fn line(&self) -> Line {
+        if self.arrival.is_unanswered() { UNANSWERED } else { ANSWERED }
+    }
+}
+
+impl Entries for Vec<Entry<Box<[u8]>>> {
+    type Name = Box<[u8]>;
+
+    fn clear(&mut self) {
+        *self = Self::new();
+    }
+
+    fn push(&mut self, entry: Entry<Self::Name>) -> Result<(), Full> {
+        self.try_reserve(1).map_err(|_| Full::ForNow)?;
+        self.push(entry);
+        Ok(())
+    }
+
+    fn as_slice(&self) -> &[Entry<Self::Name>] {
+        self
+    }
+
+    fn as_mut_slice(&mut self) -> &mut [Entry<Self::Name>] {
+        self
+    }
+}
+
+impl Name for Box<[u8]> {
+    const MAX_LEN: usize = u16::MAX as usize;
+
+    fn new(topic: &[u8]) -> Result<Self, Full> {
+        let mut name = zeroed(topic.len())?;
+        name.copy_from_slice(topic);
+        Ok(name)
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        self
+    }
+}
+
+/// Bytes on the heap, if there are as many.
+fn zeroed(len: usize) -> Result<Box<[u8]>, Full> {
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(len).map_err(|_| Full::ForNow)?;
+    bytes.resize(len, 0);
+    Ok(bytes.into_boxed_slice())
+}
