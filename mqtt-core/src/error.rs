@@ -181,3 +181,232 @@ phrases! { EncodeError:
     Empty => "a list without elements",
     Credentials => "3.1.1 requires a user name with a password, and a client identifier with a session",
 }
+
+/// What a peer did that its packets' format does not exclude but the protocol does: its fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum Violation {
+    /// A packet that this role never receives, or not at this time: [MQTT-3.1.0-1],
+    /// [MQTT-3.1.0-2], [MQTT-3.2.0-1], [MQTT-3.2.0-2].
+    UnexpectedPacket,
+    /// A packet larger than the Maximum Packet Size told, or than the caller can hold where it
+    /// must be held whole [MQTT-3.1.2-24], [MQTT-3.2.2-15].
+    PacketTooLarge,
+    /// More than Receive Maximum publishes unacknowledged: [MQTT-3.3.4-7], [MQTT-3.3.4-9]. On
+    /// 3.1.1: more QoS 2 messages than the session has room for.
+    ReceiveMaximumExceeded,
+    /// An identifier that is in use for a message at another QoS [MQTT-2.2.1-4].
+    PacketIdInUse,
+    /// An acknowledgement of another kind than its packet identifier asks for [MQTT-2.2.1-5],
+    /// [MQTT-2.2.1-6].
+    WrongAcknowledgement,
+    /// Not as many reason codes as there were filters [MQTT-3.8.4-6].
+    ReasonCount,
+    /// A session that should have been discarded is present [MQTT-3.2.2-2].
+    SessionPresent,
+    /// A topic alias above the maximum [MQTT-3.1.2-26], [MQTT-3.2.2-17].
+    TopicAliasInvalid,
+    /// A topic alias that was not set on this connection.
+    TopicAliasUnknown,
+    /// AUTH or an authentication method that was not asked for: [MQTT-4.12.0-5],
+    /// [MQTT-4.12.0-6].
+    Authentication,
+    /// A property that this role does not send here: [MQTT-3.14.2-2], [MQTT-3.3.4-6].
+    Property,
+}
+
+impl Violation {
+    /// The reason code with which the connection is to be closed.
+    pub const fn reason(self) -> ReasonCode {
+        match self {
+            Self::PacketTooLarge => ReasonCode::PacketTooLarge,
+            Self::ReceiveMaximumExceeded => ReasonCode::ReceiveMaximumExceeded,
+            Self::TopicAliasInvalid => ReasonCode::TopicAliasInvalid,
+            _ => ReasonCode::ProtocolError,
+        }
+    }
+}
+
+phrases! { Violation:
+    UnexpectedPacket => "a packet that must not come now",
+    PacketTooLarge => "a packet larger than the maximum",
+    ReceiveMaximumExceeded => "more publishes in flight than the receive maximum",
+    PacketIdInUse => "a packet identifier that is in use",
+    WrongAcknowledgement => "an acknowledgement of the wrong kind",
+    ReasonCount => "not as many reason codes as filters",
+    SessionPresent => "a session that should have been discarded",
+    TopicAliasInvalid => "a topic alias above the maximum",
+    TopicAliasUnknown => "a topic alias that was not set",
+    Authentication => "authentication that was not asked for",
+    Property => "a property that must not come from this side",
+}
+
+/// Why a connection has ended, as [`Client::poll`](crate::Client::poll) found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum Error {
+    /// There is no connection: the caller's mistake, or what follows every other ending.
+    NotConnected,
+    /// The peer sent something that is not a packet.
+    Malformed(DecodeError),
+    /// The peer broke the protocol.
+    Protocol(Violation),
+    /// The handshake took longer than the time given to it. Nobody's fault, or the network's.
+    HandshakeTimeout,
+    /// Nothing came back for half a keep alive after a PINGREQ: the network's.
+    KeepAliveTimeout,
+}
+
+impl Error {
+    /// The reason code of the DISCONNECT that was written, if one was (5.0, and it fitted).
+    pub const fn reason(self) -> Option<ReasonCode> {
+        match self {
+            Self::Malformed(error) => Some(error.reason()),
+            Self::Protocol(violation) => Some(violation.reason()),
+            Self::NotConnected | Self::HandshakeTimeout | Self::KeepAliveTimeout => None,
+        }
+    }
+}
+
+impl From<DecodeError> for Error {
+    fn from(error: DecodeError) -> Self {
+        Self::Malformed(error)
+    }
+}
+
+impl From<Violation> for Error {
+    fn from(violation: Violation) -> Self {
+        Self::Protocol(violation)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotConnected => f.write_str("not connected"),
+            Self::Malformed(error) => write!(f, "malformed packet: {error}"),
+            Self::Protocol(violation) => write!(f, "protocol error: {violation}"),
+            Self::HandshakeTimeout => f.write_str("no answer to the handshake in time"),
+            Self::KeepAliveTimeout => f.write_str("no sign of life within the keep alive"),
+        }
+    }
+}
+
+impl core::error::Error for Error {}
+
+/// Why a packet was not written. Nothing has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum WriteError {
+    NoRoom,
+    TooLarge,
+    Streaming,
+    Invalid(EncodeError),
+}
+
+impl From<EncodeError> for WriteError {
+    fn from(error: EncodeError) -> Self {
+        Self::Invalid(error)
+    }
+}
+
+macro_rules! from_write_error {
+    ($error:ident) => {
+        impl From<WriteError> for $error {
+            fn from(error: WriteError) -> Self {
+                match error {
+                    WriteError::NoRoom => Self::NoRoom,
+                    WriteError::TooLarge => Self::TooLarge,
+                    WriteError::Streaming => Self::Streaming,
+                    WriteError::Invalid(error) => Self::Invalid(error),
+                }
+            }
+        }
+
+        impl core::error::Error for $error {}
+    };
+}
+
+/// Why a message was not published. Nothing has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum PublishError {
+    /// There is no connection yet, or no longer.
+    NotConnected,
+    /// The sink is too full: flush it, then try again.
+    NoRoom,
+    /// As many publishes are unacknowledged as the peer or the store takes [MQTT-3.3.4-7], or
+    /// earlier ones have still to be sent again: wait for an outcome, then try again.
+    InFlightFull,
+    /// Too large for the peer's Maximum Packet Size [MQTT-3.2.2-15], the sink or the store: it will
+    /// never fit.
+    TooLarge,
+    /// A payload is being streamed; nothing may come in between.
+    Streaming,
+    /// The peer has told that it would refuse this: QoS [MQTT-3.2.2-11] or retain
+    /// [MQTT-3.2.2-14].
+    Unsupported(ReasonCode),
+    /// The message is not valid.
+    Invalid(EncodeError),
+}
+
+from_write_error!(PublishError);
+
+impl fmt::Display for PublishError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotConnected => f.write_str("not connected"),
+            Self::NoRoom => f.write_str("no room in the sink now"),
+            Self::InFlightFull => f.write_str("too many publishes in flight"),
+            Self::TooLarge => f.write_str("too large for the peer, the sink or the store"),
+            Self::Streaming => f.write_str("a payload is being streamed"),
+            Self::Unsupported(reason) => write!(f, "not supported by the peer: {reason:?}"),
+            Self::Invalid(error) => write!(f, "invalid message: {error}"),
+        }
+    }
+}
+
+/// Why a packet other than a publish was not sent. Nothing has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum SendError {
+    /// There is no connection yet, or no longer.
+    NotConnected,
+    /// There is a connection already.
+    AlreadyConnected,
+    /// The sink is too full: flush it, then try again.
+    NoRoom,
+    /// As many requests are unanswered as fit: wait for an answer, then try again.
+    InFlightFull,
+    /// Too large for the peer's Maximum Packet Size [MQTT-3.2.2-15] or the sink: it will never fit.
+    TooLarge,
+    /// A payload is being streamed; nothing may come in between.
+    Streaming,
+    /// The peer has told that it would refuse this.
+    Unsupported(ReasonCode),
+    /// The packet is not valid.
+    Invalid(EncodeError),
+    /// The receipt is of an earlier connection, or was used before.
+    StaleReceipt,
+}
+
+from_write_error!(SendError);
+
+impl fmt::Display for SendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotConnected => f.write_str("not connected"),
+            Self::AlreadyConnected => f.write_str("already connected"),
+            Self::NoRoom => f.write_str("no room in the sink now"),
+            Self::InFlightFull => f.write_str("too many requests in flight"),
+            Self::TooLarge => f.write_str("too large for the peer or the sink"),
+            Self::Streaming => f.write_str("a payload is being streamed"),
+            Self::Unsupported(reason) => write!(f, "not supported by the peer: {reason:?}"),
+            Self::Invalid(error) => write!(f, "invalid packet: {error}"),
+            Self::StaleReceipt => f.write_str("the receipt is stale"),
+        }
+    }
+}

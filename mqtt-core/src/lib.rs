@@ -8,15 +8,23 @@ extern crate alloc;
 #[cfg(not(any(feature = "v3", feature = "v5")))]
 compile_error!("mqtt-core needs at least one of the features `v3` and `v5`");
 
+pub mod client;
 pub mod error;
+pub mod event;
+mod link;
 pub mod reason;
+mod session;
 pub mod sink;
+pub mod store;
 pub mod time;
 mod timer;
 pub mod topic;
 pub mod wire;
 
-pub use error::{DecodeError, EncodeError};
+pub use client::Client;
+pub use error::{DecodeError, EncodeError, Error, PublishError, SendError, Violation};
+pub use event::{Event, Message, Receipt, TopicName};
+pub use link::{Acknowledgement, Config};
 pub use reason::ReasonCode;
 pub use sink::{Buffer, MIN_SINK, Payload, Sink};
 pub use time::Instant;

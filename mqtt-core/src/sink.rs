@@ -1,6 +1,6 @@
 //! Where outgoing bytes go.
 
-#[cfg(feature = "alloc")]
+#[cfg(all(feature = "alloc", target_has_atomic = "ptr"))]
 use bytes::Bytes;
 
 /// The least a [`Sink`] must be able to hold so that a machine can always send its own packets
@@ -22,7 +22,7 @@ pub const MIN_SINK: usize = 16;
 #[derive(Clone, Copy, Default)]
 pub struct Payload<'a> {
     bytes: &'a [u8],
-    #[cfg(feature = "alloc")]
+    #[cfg(all(feature = "alloc", target_has_atomic = "ptr"))]
     owner: Option<&'a Bytes>,
 }
 
@@ -31,13 +31,13 @@ impl<'a> Payload<'a> {
     pub const fn new(bytes: &'a [u8]) -> Self {
         Self {
             bytes,
-            #[cfg(feature = "alloc")]
+            #[cfg(all(feature = "alloc", target_has_atomic = "ptr"))]
             owner: None,
         }
     }
 
     /// A payload that sinks and stores may keep by reference count.
-    #[cfg(feature = "alloc")]
+    #[cfg(all(feature = "alloc", target_has_atomic = "ptr"))]
     pub fn shared(owner: &'a Bytes) -> Self {
         Self { bytes: owner, owner: Some(owner) }
     }
@@ -48,7 +48,7 @@ impl<'a> Payload<'a> {
     }
 
     /// The owner of exactly these bytes, if they can be shared.
-    #[cfg(feature = "alloc")]
+    #[cfg(all(feature = "alloc", target_has_atomic = "ptr"))]
     pub const fn owner(&self) -> Option<&'a Bytes> {
         self.owner
     }

@@ -7,14 +7,12 @@ use crate::time::Instant;
 pub(crate) enum Timer {
     /// The other side's part of the connection handshake: CONNACK for a client.
     Handshake,
-    /// A PINGREQ is due.
-    Ping,
     /// Nothing has been heard since a PINGREQ: the connection is dead.
     Silence,
 }
 
 impl Timer {
-    const COUNT: usize = 3;
+    const COUNT: usize = 2;
 }
 
 /// When each [`Timer`] expires, if it is armed.
@@ -56,11 +54,11 @@ mod tests {
     fn the_deadline_is_the_earliest_armed_timer() {
         let mut timers = TimerTable::new();
         assert_eq!(timers.deadline(), None);
-        timers.arm(Timer::Ping, Instant::from_millis(20));
+        timers.arm(Timer::Handshake, Instant::from_millis(20));
         timers.arm(Timer::Silence, Instant::from_millis(10));
         assert_eq!(timers.deadline(), Some(Instant::from_millis(10)));
         assert!(timers.has_expired(Timer::Silence, Instant::from_millis(10)));
-        assert!(!timers.has_expired(Timer::Ping, Instant::from_millis(19)));
+        assert!(!timers.has_expired(Timer::Handshake, Instant::from_millis(19)));
         timers.disarm(Timer::Silence);
         assert_eq!(timers.deadline(), Some(Instant::from_millis(20)));
         assert!(!timers.is_armed(Timer::Silence));

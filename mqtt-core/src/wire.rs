@@ -25,7 +25,8 @@ use core::{fmt, num::NonZeroU16};
 
 use crate::{
     error::{DecodeError, EncodeError},
-    sink::Sink,
+    reason::ReasonCode,
+    sink::{Payload, Sink},
 };
 
 mod ack;
@@ -51,7 +52,7 @@ pub use publish::{Delivery, Publish};
 pub use subscribe::{RetainHandling, SubAck, Subscribe, Subscription, UnsubAck, Unsubscribe};
 pub use text::{Text, TextError};
 
-pub(crate) use publish::Head;
+pub(crate) use publish::{Head, Naming, head_len};
 pub(crate) use writer::Writer;
 
 /// A version of the protocol: a value, chosen at run time.
@@ -423,9 +424,14 @@ pub(crate) trait Encode {
     /// Writes those bytes without the payload.
     fn write(&self, version: Version, to: &mut Writer<'_>);
 
-    /// What follows the bytes written.
-    fn payload(&self) -> crate::sink::Payload<'_> {
-        crate::sink::Payload::new(&[])
+    /// What follows the bytes written, at once.
+    fn payload(&self) -> Payload<'_> {
+        Payload::new(&[])
+    }
+
+    /// The length of what follows the bytes written, at once or in pieces.
+    fn payload_len(&self) -> usize {
+        self.payload().len()
     }
 }
 
@@ -468,11 +474,23 @@ pub(crate) fn write<E: Encode>(
     out: &mut impl Sink,
 ) {
     let payload = packet.payload();
-    if let Some(span) = out.span(len - payload.len()) {
+    if let Some(span) = out.span(len - packet.payload_len()) {
         write_head(packet, version, remaining_length, span);
         if !payload.is_empty() {
             out.payload(payload);
         }
+    }
+}
+
+/// Writes an acknowledgement without properties into `span`: four bytes, or five with the reason.
+#[inline]
+pub(crate) fn write_ack(packet: PacketType, id: PacketId, reason: ReasonCode, span: &mut [u8]) {
+    let with_reason = span.len() > 4;
+    let [high, low] = id.get().to_be_bytes();
+    let mut to = Writer::new(span);
+    to.put(&[packet.first_byte(), 2 + u8::from(with_reason), high, low]);
+    if with_reason {
+        to.u8(reason.as_u8());
     }
 }
 

@@ -168,28 +168,28 @@ pub(crate) enum Naming {
 
 /// A PUBLISH to be written.
 #[derive(Clone, Copy)]
-pub(crate) struct Head<'p, 'a> {
+pub(crate) struct Head<'p> {
     pub(crate) delivery: Delivery,
-    pub(crate) publish: &'p Publish<'a>,
+    pub(crate) publish: &'p Publish<'p>,
     pub(crate) naming: Naming,
     /// The length of a payload that follows in pieces, instead of the publish's own.
     pub(crate) streamed: Option<usize>,
 }
 
-impl<'p, 'a> Head<'p, 'a> {
-    pub(crate) fn new(delivery: Delivery, publish: &'p Publish<'a>) -> Self {
+impl<'p> Head<'p> {
+    pub(crate) fn new(delivery: Delivery, publish: &'p Publish<'p>) -> Self {
         Self { delivery, publish, naming: Naming::Name, streamed: None }
     }
 
     #[inline(always)]
-    fn topic(&self) -> &'a [u8] {
+    fn topic(&self) -> &'p [u8] {
         match self.naming {
             Naming::Name | Naming::Set(_) => self.publish.topic.as_bytes(),
             Naming::Alias(_) => &[],
         }
     }
 
-    fn alias(&self) -> Option<Property<'a>> {
+    fn alias(&self) -> Option<Property<'p>> {
         match self.naming {
             Naming::Name => None,
             Naming::Set(alias) | Naming::Alias(alias) => Some(Property::TopicAlias(alias)),
@@ -208,7 +208,7 @@ impl<'p, 'a> Head<'p, 'a> {
     }
 }
 
-impl Encode for Head<'_, '_> {
+impl Encode for Head<'_> {
     #[inline(always)]
     fn first_byte(&self) -> u8 {
         (PacketType::Publish as u8) << 4
@@ -269,5 +269,10 @@ impl Encode for Head<'_, '_> {
             None => self.publish.payload,
             Some(_) => Payload::default(),
         }
+    }
+
+    #[inline(always)]
+    fn payload_len(&self) -> usize {
+        self.streamed.unwrap_or(self.publish.payload.len())
     }
 }

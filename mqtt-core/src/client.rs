@@ -1,0 +1,732 @@
+//! The client.
+
+use crate::{
+    error::{DecodeError, EncodeError, Error, PublishError, SendError, Violation},
+    event::{Event, Receipt},
+    link::{Config, Limits, Link, Taken},
+    reason::ReasonCode,
+    session::{Answer, Request},
+    sink::{MIN_SINK, Sink},
+    store::Store,
+    time::Instant,
+    timer::Timer,
+    topic::Topic,
+    wire::{
+        Ack, Auth, ConnAck, Connect, Disconnect, Header, PacketId, PacketType, Properties,
+        Property, Publish, SubAck, Subscribe, Text, UnsubAck, Unsubscribe, Version,
+    },
+};
+
+/// A client's end of MQTT, without IO.
+///
+/// It is driven by four kinds of method:
+///
+/// - *Commands* ([`connect`](Self::connect), [`publish`](Self::publish),
+///   [`subscribe`](Self::subscribe), ...) write one whole packet to the sink they are given, or
+///   change nothing and say why.
+/// - [`poll`](Self::poll) takes what has been received, answers it, and gives at most one
+///   [`Event`]. It is to be called whenever there is input, whenever there is room in the sink
+///   again, and at the [`deadline`](Self::deadline); calling it more often is harmless.
+/// - [`deadline`](Self::deadline) tells when the clock alone will make something happen.
+/// - [`closed`](Self::closed) tells it that the transport is gone. The session stays in the store,
+///   and the next [`connect`](Self::connect) resumes it.
+///
+/// Bytes go where the caller says and are flushed by the caller. All methods take the time instead
+/// of reading a clock.
+///
+/// ```
+/// use mqtt_core::{Buffer, Client, Connect, Event, Instant, Publish, Topic, Version, store::Fixed};
+///
+/// let mut client = Client::new(Version::V5, Fixed::<8, 1024>::new());
+/// let mut out = Buffer::<256>::new();
+/// let now = Instant::from_millis(0);
+/// client.connect(now, &Connect::default(), &mut out)?;
+/// out.clear(); // ...written to the transport
+///
+/// let mut input: &[u8] = &[0x20, 0x03, 0x00, 0x00, 0x00]; // ...read from it: CONNACK
+/// let event = client.poll(now, &mut input, &mut out)?;
+/// assert!(matches!(event, Some(Event::Connected(ack)) if !ack.session_present));
+///
+/// let message = Publish::new(Topic::new("sensors/7")?, "21.5");
+/// assert_eq!(client.publish(now, &message, &mut out)?, None); // QoS 0 has no outcome
+/// assert_eq!(out.as_bytes()[..2], [0x30, 16]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Client<S> {
+    link: Link<S>,
+    state: State,
+    /// Whether the session, as CONNECT asked for it, ends with the connection.
+    expires: bool,
+    clean_start: bool,
+    keep_alive: u16,
+    subscriptions: Subscriptions,
+    /// The method of enhanced authentication, by its hash; `None` without.
+    method: Option<u32>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Nothing is open.
+    Closed,
+    /// CONNECT sent, CONNACK awaited.
+    AwaitConnAck,
+    Connected,
+    /// Connected, and AUTH awaited for a re-authentication.
+    AwaitAuth,
+}
+
+/// What the server has told that it supports.
+#[derive(Clone, Copy, Debug)]
+struct Subscriptions {
+    wildcards: bool,
+    identifiers: bool,
+    shared: bool,
+}
+
+impl Subscriptions {
+    const ALL: Self = Self { wildcards: true, identifiers: true, shared: true };
+}
+
+impl<S> Client<S> {
+    /// A client that speaks `version` and keeps its session in `store`.
+    pub const fn new(version: Version, store: S) -> Self {
+        Self::with_config(version, store, Config::DEFAULT)
+    }
+
+    /// A client with other than the default [`Config`].
+    pub const fn with_config(version: Version, store: S, config: Config) -> Self {
+        Self {
+            link: Link::new(version, store, config),
+            state: State::Closed,
+            expires: true,
+            clean_start: true,
+            keep_alive: 0,
+            subscriptions: Subscriptions::ALL,
+            method: None,
+        }
+    }
+
+    /// The version it speaks.
+    pub const fn version(&self) -> Version {
+        self.link.version
+    }
+
+    /// Whether the server has accepted the connection, and it has not ended since.
+    pub const fn is_connected(&self) -> bool {
+        matches!(self.state, State::Connected | State::AwaitAuth)
+    }
+
+    /// The session's store.
+    pub const fn store(&self) -> &S {
+        self.link.session.store()
+    }
+
+    /// Gives the session's store back, for another client to resume.
+    pub fn into_store(self) -> S {
+        self.link.session.into_store()
+    }
+}
+
+/// Commands.
+impl<S: Store> Client<S> {
+    /// Opens a connection: writes CONNECT. The answer is [`Event::Connected`] or
+    /// [`Event::Refused`].
+    ///
+    /// With [`clean_start`](Connect::clean_start) the old session ends here: every publish without
+    /// an outcome is lost [MQTT-3.1.2-4]. Without it the caller claims to have the session's state,
+    /// which is what the store holds [MQTT-3.2.2-4]. The Receive Maximum is lowered to what the
+    /// store has room for, the Topic Alias Maximum to its aliases.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`], with [`AlreadyConnected`](SendError::AlreadyConnected) until
+    /// [`closed`](Self::closed) or the connection's end.
+    pub fn connect(
+        &mut self,
+        now: Instant,
+        connect: &Connect<'_>,
+        out: &mut impl Sink,
+    ) -> Result<(), SendError> {
+        if self.state != State::Closed {
+            return Err(SendError::AlreadyConnected);
+        }
+        if connect.receive_maximum == 0 || connect.maximum_packet_size == Some(0) {
+            return Err(SendError::Invalid(EncodeError::Property));
+        }
+        let version = self.link.version;
+        let store = self.link.session.store_mut();
+        let aliases = store.inbound_aliases().map_or(0, |aliases| aliases.maximum());
+        let connect = Connect {
+            receive_maximum: connect.receive_maximum.min(store.capacity().arrivals),
+            topic_alias_maximum: connect.topic_alias_maximum.min(aliases),
+            ..*connect
+        };
+        self.link.close();
+        self.link.send(now, &(version, &connect), 0, out)?;
+        self.link.open(
+            now,
+            connect.clean_start,
+            connect.receive_maximum,
+            connect.maximum_packet_size,
+            if version.is_v5() { connect.topic_alias_maximum } else { 0 },
+        );
+        self.state = State::AwaitConnAck;
+        self.expires = connect.session_expiry_interval == 0;
+        self.clean_start = connect.clean_start;
+        self.keep_alive = connect.keep_alive;
+        self.subscriptions = Subscriptions::ALL;
+        self.method = connect.authentication.map(|authentication| hash(authentication.method));
+        Ok(())
+    }
+
+    /// Publishes a message. At QoS 1 and 2 it gives the identifier under which the one outcome will
+    /// be told: [`Event::Acknowledged`], [`Event::Dropped`], or lost with the session
+    /// ([`Event::Connected`] without session, or [`connect`](Self::connect) with clean start).
+    ///
+    /// # Errors
+    ///
+    /// [`PublishError`]. Topic aliases are the machine's to set: a
+    /// [`TopicAlias`](Property::TopicAlias) among the properties is invalid.
+    ///
+    /// ```
+    /// # use mqtt_core::{Buffer, Client, Instant, Publish, PublishError, Topic, Version, store::Fixed};
+    /// let mut client = Client::new(Version::V5, Fixed::<8, 1024>::new());
+    /// let message = Publish::new(Topic::new("a/b")?, "early");
+    /// let result = client.publish(Instant::default(), &message, &mut Buffer::<64>::new());
+    /// assert_eq!(result, Err(PublishError::NotConnected));
+    /// # Ok::<(), mqtt_core::TopicError>(())
+    /// ```
+    pub fn publish(
+        &mut self,
+        now: Instant,
+        message: &Publish<'_>,
+        out: &mut impl Sink,
+    ) -> Result<Option<PacketId>, PublishError> {
+        if !self.is_connected() {
+            return Err(PublishError::NotConnected);
+        }
+        self.link.publish(now, message, None, out)
+    }
+
+    /// Begins to publish a message of `len` bytes that does not have to fit anywhere whole: writes
+    /// all but the payload, whose parts [`payload`](Self::payload) takes. No other packet leaves
+    /// before it is complete. Only a record is kept of it: at QoS 1 and 2 it may have to be
+    /// [sent again](Event::Resend).
+    ///
+    /// # Errors
+    ///
+    /// As [`publish`](Self::publish). A payload in `head` is ignored.
+    pub fn publish_streamed(
+        &mut self,
+        now: Instant,
+        head: &Publish<'_>,
+        len: usize,
+        out: &mut impl Sink,
+    ) -> Result<Option<PacketId>, PublishError> {
+        if !self.is_connected() {
+            return Err(PublishError::NotConnected);
+        }
+        self.link.publish(now, head, Some(len), out)
+    }
+
+    /// Appends the next part of the payload that is being streamed, and tells how many of the bytes
+    /// there was room for. The payload ends by itself at the length announced.
+    pub fn payload(&mut self, bytes: &[u8], out: &mut impl Sink) -> usize {
+        self.link.payload(bytes, out)
+    }
+
+    /// How many bytes are missing of the payload that is being streamed.
+    pub const fn payload_owed(&self) -> usize {
+        self.link.payload_owed()
+    }
+
+    /// Publishes again what [`Event::Resend`] has asked for, under its old identifier.
+    ///
+    /// # Errors
+    ///
+    /// As [`publish`](Self::publish); [`EncodeError::Delivery`] if it was not asked for or had
+    /// another QoS.
+    pub fn publish_again(
+        &mut self,
+        now: Instant,
+        id: PacketId,
+        message: &Publish<'_>,
+        out: &mut impl Sink,
+    ) -> Result<(), PublishError> {
+        self.link.publish_again(now, id, message, None, out)
+    }
+
+    /// [`publish_again`](Self::publish_again) in pieces, as
+    /// [`publish_streamed`](Self::publish_streamed).
+    ///
+    /// # Errors
+    ///
+    /// As [`publish_again`](Self::publish_again).
+    pub fn publish_again_streamed(
+        &mut self,
+        now: Instant,
+        id: PacketId,
+        head: &Publish<'_>,
+        len: usize,
+        out: &mut impl Sink,
+    ) -> Result<(), PublishError> {
+        self.link.publish_again(now, id, head, Some(len), out)
+    }
+
+    /// Gives up what [`Event::Resend`] has asked for: that is its outcome. Whether it was asked
+    /// for.
+    pub fn abandon(&mut self, id: PacketId) -> bool {
+        self.link.abandon(id)
+    }
+
+    /// Asks for subscriptions. The answer is [`Event::Subscribed`] with the identifier given here,
+    /// unless the connection ends first.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`], with [`Unsupported`](SendError::Unsupported) for what the server has told that
+    /// it does not support.
+    pub fn subscribe(
+        &mut self,
+        now: Instant,
+        subscribe: &Subscribe<'_>,
+        out: &mut impl Sink,
+    ) -> Result<PacketId, SendError> {
+        let id = self.request_id()?;
+        self.check_supported(subscribe)?;
+        self.link.send(now, &(id, subscribe), MIN_SINK, out)?;
+        let filters = subscribe.subscriptions.iter().count();
+        self.link.session.request(id, Request::Subscribe, filters);
+        Ok(id)
+    }
+
+    /// Ends subscriptions. The answer is [`Event::Unsubscribed`] with the identifier given here,
+    /// unless the connection ends first.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`].
+    pub fn unsubscribe(
+        &mut self,
+        now: Instant,
+        unsubscribe: &Unsubscribe<'_>,
+        out: &mut impl Sink,
+    ) -> Result<PacketId, SendError> {
+        let id = self.request_id()?;
+        self.link.send(now, &(id, unsubscribe), MIN_SINK, out)?;
+        let filters = unsubscribe.filters.iter().count();
+        self.link.session.request(id, Request::Unsubscribe, filters);
+        Ok(id)
+    }
+
+    /// Acknowledges a message, or refuses it (5.0, reasons of 0x80 and above), if that was
+    /// [left to the application](crate::Acknowledgement::Manual). Messages may be acknowledged in
+    /// any order; the packets leave in the order of arrival [MQTT-4.6.0-2].
+    ///
+    /// # Errors
+    ///
+    /// [`StaleReceipt`](SendError::StaleReceipt) after the first time, and for a QoS 1 message after
+    /// the connection on which it came: it comes again.
+    pub fn acknowledge(
+        &mut self,
+        now: Instant,
+        receipt: Receipt,
+        reason: ReasonCode,
+        out: &mut impl Sink,
+    ) -> Result<(), SendError> {
+        self.link.acknowledge(now, receipt, reason, out)
+    }
+
+    /// Takes a step of enhanced authentication, or with [`ReasonCode::ReAuthenticate`] begins it
+    /// anew on the open connection [MQTT-4.12.1-1].
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`]; [`EncodeError::Property`] if the method is not the one CONNECT had
+    /// [MQTT-4.12.0-5], [`EncodeError::ReasonCode`] for one that a client does not send now.
+    pub fn authenticate(
+        &mut self,
+        now: Instant,
+        auth: &Auth<'_>,
+        out: &mut impl Sink,
+    ) -> Result<(), SendError> {
+        if self.state == State::Closed {
+            return Err(SendError::NotConnected);
+        }
+        let legal = match self.state {
+            State::Connected => ReasonCode::ReAuthenticate,
+            _ => ReasonCode::ContinueAuthentication,
+        };
+        if auth.reason != legal {
+            return Err(SendError::Invalid(EncodeError::ReasonCode));
+        }
+        if !self.has_method(auth.properties) {
+            return Err(SendError::Invalid(EncodeError::Property));
+        }
+        let reserve = if self.is_connected() { MIN_SINK } else { 0 };
+        self.link.send(now, auth, reserve, out)?;
+        if self.is_connected() {
+            self.state = State::AwaitAuth;
+        } else {
+            let timeout = u64::from(self.link.config.handshake_timeout);
+            self.link.timers.arm(Timer::Handshake, now + timeout);
+        }
+        Ok(())
+    }
+
+    /// Ends the connection: writes DISCONNECT, after which nothing more is written
+    /// [MQTT-3.14.4-1]. The caller flushes, closes the transport, and calls
+    /// [`closed`](Self::closed).
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`]; [`EncodeError::Property`] for a session expiry interval where CONNECT had
+    /// none, and for a server reference, which is the server's.
+    pub fn disconnect(
+        &mut self,
+        now: Instant,
+        disconnect: &Disconnect<'_>,
+        out: &mut impl Sink,
+    ) -> Result<(), SendError> {
+        if self.state == State::Closed {
+            return Err(SendError::NotConnected);
+        }
+        let illegal = |property| match property {
+            Property::SessionExpiryInterval(interval) => self.expires && interval != 0,
+            Property::ServerReference(_) => true,
+            _ => false,
+        };
+        if disconnect.properties.iter().any(illegal) {
+            return Err(SendError::Invalid(EncodeError::Property));
+        }
+        self.link.send(now, disconnect, 0, out)?;
+        self.end();
+        Ok(())
+    }
+
+    /// The transport is gone, or is to be. Unanswered requests have ended; publishes have not.
+    pub fn closed(&mut self) {
+        self.end();
+    }
+
+    /// Discards the rest of the message that is arriving in pieces; [`Event::Skipped`] follows when
+    /// its end has come. Whether there is one.
+    pub fn skip(&mut self) -> bool {
+        self.link.skip()
+    }
+
+    fn request_id(&mut self) -> Result<PacketId, SendError> {
+        if !self.is_connected() {
+            return Err(SendError::NotConnected);
+        }
+        if !self.link.session.can_request() {
+            return Err(SendError::InFlightFull);
+        }
+        self.link.session.allocate().ok_or(SendError::InFlightFull)
+    }
+
+    fn check_supported(&self, subscribe: &Subscribe<'_>) -> Result<(), SendError> {
+        let Subscriptions { wildcards, identifiers, shared } = self.subscriptions;
+        let refuse = |reason| Err(SendError::Unsupported(reason));
+        if !identifiers && subscribe.properties.subscription_identifier().is_some() {
+            return refuse(ReasonCode::SubscriptionIdentifiersNotSupported);
+        }
+        for subscription in subscribe.subscriptions {
+            if !wildcards && subscription.filter.has_wildcard() {
+                return refuse(ReasonCode::WildcardSubscriptionsNotSupported);
+            }
+            if !shared && subscription.filter.is_shared() {
+                return refuse(ReasonCode::SharedSubscriptionsNotSupported);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Driving.
+impl<S: Store> Client<S> {
+    /// Writes what is due, then takes packets off the front of `input` until one concerns the
+    /// application. Gives at most one event; `input` is shortened by what was taken.
+    ///
+    /// `Ok(None)` means that nothing more can happen before there is more input, more room in `out`
+    /// (if it is not empty), or the [deadline](Self::deadline) has come. What is left of `input` has
+    /// to be given again, with more behind it. Received bytes should be given to `poll` before
+    /// the time is: the peer's silence is judged when its complete packets have been taken.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] ends the connection. On 5.0 a DISCONNECT with its
+    /// [`reason`](Error::reason) has been written if it fitted: flush, close the transport, call
+    /// [`closed`](Self::closed). Until the next [`connect`](Self::connect) it is
+    /// [`Error::NotConnected`].
+    pub fn poll<'b>(
+        &mut self,
+        now: Instant,
+        input: &mut &'b [u8],
+        out: &mut impl Sink,
+    ) -> Result<Option<Event<'b>>, Error> {
+        if self.state == State::Closed {
+            return Err(Error::NotConnected);
+        }
+        let result = self.advance(now, input, out);
+        match result {
+            Ok(_) => self.link.leave(input.len()),
+            Err(error) => self.fail(now, error, out),
+        }
+        result
+    }
+
+    /// When [`poll`](Self::poll) is to be called though nothing has been received.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.link.deadline()
+    }
+
+    /// The topic that an alias in a [message](crate::Message) stands for.
+    pub fn topic(&self, alias: u16) -> Option<Topic<'_>> {
+        self.link.session.store().inbound_topic(alias)
+    }
+
+    #[inline]
+    fn advance<'b>(
+        &mut self,
+        now: Instant,
+        input: &mut &'b [u8],
+        out: &mut impl Sink,
+    ) -> Result<Option<Event<'b>>, Error> {
+        self.link.hear(now, input.len());
+        self.link.ping(now, out);
+        loop {
+            if let Some(event) = self.link.write_due(now, out) {
+                return Ok(Some(event));
+            }
+            match self.take(now, input, out)? {
+                Some(Taken::Event(event)) => return Ok(Some(event)),
+                Some(Taken::Done) => {}
+                Some(Taken::Later) => {
+                    self.link.stall();
+                    break;
+                }
+                None => break,
+            }
+        }
+        self.link.judge(now)?;
+        Ok(None)
+    }
+
+    /// Takes the packet at the front of the input; `None` if it is not there yet.
+    #[inline]
+    fn take<'b>(
+        &mut self,
+        now: Instant,
+        input: &mut &'b [u8],
+        out: &mut impl Sink,
+    ) -> Result<Option<Taken<'b>>, Error> {
+        if self.link.is_receiving() {
+            let missing = input.len();
+            let taken = self.link.advance(now, input, out)?;
+            return Ok((missing > 0 || !matches!(taken, Taken::Later)).then_some(taken));
+        }
+        let Some((header, body)) = Header::decode(self.link.version, input)? else {
+            return Ok(None);
+        };
+        self.link.check_size(&header)?;
+        let Some((body, rest)) = body.split_at_checked(header.remaining_length as usize) else {
+            return self.take_part(header, input, body, out);
+        };
+        let taken = self.dispatch(now, header, body, out)?;
+        if !matches!(taken, Taken::Later) {
+            *input = rest;
+            self.link.heard(now);
+        }
+        Ok(Some(taken))
+    }
+
+    /// The beginning of a packet: of one that the caller can hold there will be more.
+    fn take_part<'b>(
+        &mut self,
+        header: Header,
+        input: &mut &'b [u8],
+        body: &'b [u8],
+        out: &impl Sink,
+    ) -> Result<Option<Taken<'b>>, Error> {
+        header.check_length(self.link.version)?;
+        if header.packet_len() <= self.link.config.whole {
+            return Ok(None);
+        }
+        if header.packet_type != PacketType::Publish {
+            return Err(Violation::PacketTooLarge.into());
+        }
+        if !self.is_connected() {
+            return Err(Violation::UnexpectedPacket.into());
+        }
+        let before = input.len();
+        let taken = self.link.begin(header, input, body, out)?;
+        let waits_for_more = matches!(taken, Taken::Later) && before < self.link.config.whole;
+        Ok((!waits_for_more).then_some(taken))
+    }
+
+    #[inline]
+    fn dispatch<'b>(
+        &mut self,
+        now: Instant,
+        header: Header,
+        body: &'b [u8],
+        out: &mut impl Sink,
+    ) -> Result<Taken<'b>, Error> {
+        if !self.is_connected() {
+            return self.on_handshake(now, header, body);
+        }
+        match header.packet_type {
+            PacketType::Publish => self.link.on_publish(now, header, body, out),
+            PacketType::PubAck => self.on_ack(now, Answer::Ack, header, body, out),
+            PacketType::PubRec => self.on_ack(now, Answer::Rec, header, body, out),
+            PacketType::PubComp => self.on_ack(now, Answer::Comp, header, body, out),
+            PacketType::PubRel => {
+                let (id, _) = Ack::read(self.link.version, header.packet_type, body)?;
+                self.link.on_release(now, id, out)
+            }
+            _ => self.on_other(header, body),
+        }
+    }
+
+    fn on_ack<'b>(
+        &mut self,
+        now: Instant,
+        answer: Answer,
+        header: Header,
+        body: &'b [u8],
+        out: &mut impl Sink,
+    ) -> Result<Taken<'b>, Error> {
+        let (id, ack) = Ack::read(self.link.version, header.packet_type, body)?;
+        self.link.on_ack(now, answer, id, ack, out)
+    }
+
+    /// Before CONNACK only CONNACK comes, and AUTH [MQTT-3.2.0-1].
+    fn on_handshake<'b>(
+        &mut self,
+        now: Instant,
+        header: Header,
+        body: &'b [u8],
+    ) -> Result<Taken<'b>, Error> {
+        match header.packet_type {
+            PacketType::ConnAck => self.on_connack(ConnAck::read(self.link.version, body)?),
+            PacketType::Auth => {
+                let auth = self.on_auth(body, ReasonCode::ContinueAuthentication)?;
+                let timeout = u64::from(self.link.config.handshake_timeout);
+                self.link.timers.arm(Timer::Handshake, now + timeout);
+                Ok(auth)
+            }
+            _ => Err(Violation::UnexpectedPacket.into()),
+        }
+    }
+
+    fn on_connack<'b>(&mut self, ack: ConnAck<'b>) -> Result<Taken<'b>, Error> {
+        if ack.reason != ReasonCode::Success {
+            self.end();
+            return Ok(Taken::Event(Event::Refused(ack)));
+        }
+        if ack.session_present && self.clean_start {
+            return Err(Violation::SessionPresent.into());
+        }
+        let method = ack.authentication.map(|authentication| hash(authentication.method));
+        if method.is_some() && method != self.method {
+            return Err(Violation::Authentication.into());
+        }
+        if !ack.session_present {
+            self.link.session.store_mut().clear();
+        }
+        let limits = Limits {
+            maximum_packet_size: ack.maximum_packet_size.unwrap_or(u32::MAX),
+            maximum_qos: ack.maximum_qos,
+            retain_available: ack.retain_available,
+            topic_alias_maximum: ack.topic_alias_maximum,
+        };
+        let keep_alive = ack.server_keep_alive.unwrap_or(self.keep_alive);
+        self.link.accepted(limits, ack.receive_maximum, keep_alive);
+        self.subscriptions = Subscriptions {
+            wildcards: ack.wildcard_subscription_available,
+            identifiers: ack.subscription_identifier_available,
+            shared: ack.shared_subscription_available,
+        };
+        self.state = State::Connected;
+        Ok(Taken::Event(Event::Connected(ack)))
+    }
+
+    #[inline(never)]
+    fn on_other<'b>(&mut self, header: Header, body: &'b [u8]) -> Result<Taken<'b>, Error> {
+        let version = self.link.version;
+        match header.packet_type {
+            PacketType::SubAck => {
+                let (id, ack) = SubAck::read(version, body)?;
+                let reasons = ack.reasons.iter().count();
+                self.link.session.answered(id, Request::Subscribe, reasons)?;
+                Ok(Taken::Event(Event::Subscribed(id, ack)))
+            }
+            PacketType::UnsubAck => {
+                let (id, ack) = UnsubAck::read(version, body)?;
+                let reasons = ack.reasons.iter().count();
+                self.link.session.answered(id, Request::Unsubscribe, reasons)?;
+                Ok(Taken::Event(Event::Unsubscribed(id, ack)))
+            }
+            PacketType::PingResp if body.is_empty() => Ok(Taken::Done),
+            PacketType::PingResp => Err(DecodeError::TrailingBytes.into()),
+            PacketType::Disconnect if version.is_v5() => {
+                let disconnect = Disconnect::read(version, body)?;
+                if disconnect.properties.session_expiry_interval().is_some() {
+                    return Err(Violation::Property.into());
+                }
+                self.end();
+                Ok(Taken::Event(Event::Disconnected(disconnect)))
+            }
+            PacketType::Auth if self.state == State::AwaitAuth => {
+                let continued = self.on_auth(body, ReasonCode::ContinueAuthentication);
+                let taken = continued.or_else(|_| self.on_auth(body, ReasonCode::Success))?;
+                if let Taken::Event(Event::Auth(Auth { reason: ReasonCode::Success, .. })) = taken {
+                    self.state = State::Connected;
+                }
+                Ok(taken)
+            }
+            _ => Err(Violation::UnexpectedPacket.into()),
+        }
+    }
+
+    /// AUTH with the method CONNECT had, and this reason.
+    fn on_auth<'b>(&self, body: &'b [u8], reason: ReasonCode) -> Result<Taken<'b>, Error> {
+        let auth = Auth::read(self.link.version, body)?;
+        if auth.reason != reason || !self.has_method(auth.properties) {
+            return Err(Violation::Authentication.into());
+        }
+        Ok(Taken::Event(Event::Auth(auth)))
+    }
+
+    /// Whether these properties have the authentication method that CONNECT had.
+    fn has_method(&self, properties: Properties<'_>) -> bool {
+        let method = properties.authentication_method().map(hash);
+        method.is_some() && method == self.method
+    }
+
+    /// Ends the connection for an error: on 5.0 with a DISCONNECT that tells it. Before, the will is
+    /// to be published, which a DISCONNECT would prevent.
+    #[cold]
+    fn fail(&mut self, now: Instant, error: Error, out: &mut impl Sink) {
+        if let Some(reason) = error.reason()
+            && self.link.version.is_v5()
+        {
+            // If there is no room the peer finds out by the close.
+            let _ = self.link.send(now, &Disconnect::from(reason), 0, out);
+        }
+        self.end();
+    }
+
+    fn end(&mut self) {
+        self.state = State::Closed;
+        self.link.close();
+    }
+}
+
+/// FNV-1a, to compare a name that is not kept.
+fn hash(text: Text<'_>) -> u32 {
+    let step = |hash: u32, &byte: &u8| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
+    text.as_bytes().iter().fold(0x811c_9dc5, step)
+}

@@ -1,0 +1,299 @@
+//! One end of a connection: what client and server have in common once they talk.
+//!
+//! `Link` writes packets within the peer's limits, carries publishes in both directions through
+//! the [`Session`], and keeps the clock. It knows no role; handshake and requests are left to the
+//! machine around it.
+
+use crate::{
+    error::{Error, Violation, WriteError},
+    event::Event,
+    session::Session,
+    sink::Sink,
+    store::Store,
+    time::Instant,
+    timer::{Timer, TimerTable},
+    wire::{self, Bare, Encode, Header, PacketType, QoS, Version},
+};
+
+mod inbound;
+mod outbound;
+
+/// Who says that a message has been taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Acknowledgement {
+    /// The machine, when the application is given the message.
+    #[default]
+    Automatic,
+    /// The application, by [`Client::acknowledge`](crate::Client::acknowledge).
+    Manual,
+}
+
+/// What the application decides about its own end.
+///
+/// ```
+/// use mqtt_core::Config;
+///
+/// let config = Config { whole: 2048, ..Config::default() };
+/// assert_eq!(config.handshake_timeout, 10_000);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Config {
+    /// The longest packet, in bytes, that the caller can give to `poll` in one piece: the length of
+    /// its receive buffer. The payload of a longer PUBLISH comes in pieces; any other longer packet
+    /// is an error. Unlimited by default.
+    pub whole: usize,
+    /// Who acknowledges.
+    pub acknowledgement: Acknowledgement,
+    /// How long the peer may take for a step of the handshake, in milliseconds.
+    pub handshake_timeout: u32,
+    /// Whether to let topic aliases stand for outgoing topics, as far as the peer and the store
+    /// have room for them.
+    pub topic_aliases: bool,
+}
+
+impl Config {
+    /// The default, for constants.
+    pub const DEFAULT: Self = Self {
+        whole: usize::MAX,
+        acknowledgement: Acknowledgement::Automatic,
+        handshake_timeout: 10_000,
+        topic_aliases: false,
+    };
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
+/// What the peer has told that it takes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) maximum_packet_size: u32,
+    pub(crate) maximum_qos: QoS,
+    pub(crate) retain_available: bool,
+    pub(crate) topic_alias_maximum: u16,
+}
+
+impl Limits {
+    pub(crate) const NONE: Self = Self {
+        maximum_packet_size: u32::MAX,
+        maximum_qos: QoS::ExactlyOnce,
+        retain_available: true,
+        topic_alias_maximum: 0,
+    };
+}
+
+/// What became of a packet at the front of the input.
+pub(crate) enum Taken<'b> {
+    /// It concerns the application.
+    Event(Event<'b>),
+    /// It has been dealt with.
+    Done,
+    /// It stays until there is room.
+    Later,
+}
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(crate) struct Link<S> {
+    pub(crate) session: Session<S>,
+    pub(crate) version: Version,
+    pub(crate) config: Config,
+    pub(crate) limits: Limits,
+    pub(crate) timers: TimerTable,
+    last_sent: Instant,
+    last_received: Instant,
+    /// Milliseconds; 0 for none.
+    keep_alive: u32,
+    /// What we have told that we take.
+    maximum_packet_size: u32,
+    inbound_alias_maximum: u16,
+    /// A message that arrives in pieces.
+    incoming: Option<inbound::Incoming>,
+    /// How many bytes are owed of a payload that leaves in pieces.
+    outgoing: usize,
+    /// Something may have to be sent that no packet asks for: answers and publishes held back.
+    due: bool,
+    /// A resend that the application has been asked for.
+    asked: Option<wire::PacketId>,
+    /// How much input the last poll left.
+    unread: usize,
+    /// It left that for want of room: the peer is not to blame for its silence.
+    stalled: bool,
+}
+
+impl<S> Link<S> {
+    pub(crate) const fn new(version: Version, store: S, config: Config) -> Self {
+        Self {
+            session: Session::new(store),
+            version,
+            config,
+            limits: Limits::NONE,
+            timers: TimerTable::new(),
+            last_sent: Instant::from_millis(0),
+            last_received: Instant::from_millis(0),
+            keep_alive: 0,
+            maximum_packet_size: u32::MAX,
+            inbound_alias_maximum: 0,
+            incoming: None,
+            outgoing: 0,
+            due: false,
+            asked: None,
+            unread: 0,
+            stalled: false,
+        }
+    }
+}
+
+impl<S: Store> Link<S> {
+    /// A connection begins, on which we take this much.
+    pub(crate) fn open(
+        &mut self,
+        now: Instant,
+        clean: bool,
+        receive_maximum: u16,
+        maximum_packet_size: Option<u32>,
+        inbound_alias_maximum: u16,
+    ) {
+        self.reset();
+        self.session.open(clean, receive_maximum);
+        self.maximum_packet_size = maximum_packet_size.unwrap_or(u32::MAX);
+        self.inbound_alias_maximum = inbound_alias_maximum;
+        (self.last_sent, self.last_received) = (now, now);
+        self.timers.arm(Timer::Handshake, now + u64::from(self.config.handshake_timeout));
+    }
+
+    /// The peer has accepted the connection: publishes may flow.
+    pub(crate) fn accepted(&mut self, limits: Limits, send_maximum: u16, keep_alive: u16) {
+        self.limits = limits;
+        self.session.set_send_maximum(send_maximum);
+        self.keep_alive = u32::from(keep_alive) * 1_000;
+        self.timers.disarm(Timer::Handshake);
+        self.due = true;
+    }
+
+    /// The connection has ended.
+    pub(crate) fn close(&mut self) {
+        self.reset();
+        self.session.close();
+    }
+
+    fn reset(&mut self) {
+        self.limits = Limits::NONE;
+        self.timers = TimerTable::new();
+        self.keep_alive = 0;
+        self.incoming = None;
+        self.outgoing = 0;
+        self.due = false;
+        self.asked = None;
+        self.unread = 0;
+        self.stalled = false;
+    }
+
+    /// How many bytes the machine itself may write now.
+    fn room(&self, out: &impl Sink) -> usize {
+        if self.outgoing > 0 { 0 } else { out.room() }
+    }
+
+    /// Whether the input begins with a packet that the peer must not send, for its length.
+    pub(crate) fn check_size(&self, header: &Header) -> Result<(), Violation> {
+        if header.packet_len() > self.maximum_packet_size as usize {
+            return Err(Violation::PacketTooLarge);
+        }
+        Ok(())
+    }
+
+    /// Writes a whole packet and leaves `reserve` bytes of room, or does nothing.
+    pub(crate) fn send<E: Encode>(
+        &mut self,
+        now: Instant,
+        packet: &E,
+        reserve: usize,
+        out: &mut impl Sink,
+    ) -> Result<(), WriteError> {
+        let remaining_length = packet.remaining_length(self.version)?;
+        let len = wire::packet_len(remaining_length)?;
+        self.check_room(len, len + reserve, out)?;
+        wire::write(packet, self.version, remaining_length, len, out);
+        self.last_sent = now;
+        Ok(())
+    }
+
+    /// Whether a packet of `len` bytes may be written, for which `room` bytes are needed.
+    fn check_room(&self, len: usize, room: usize, out: &impl Sink) -> Result<(), WriteError> {
+        if self.outgoing > 0 {
+            return Err(WriteError::Streaming);
+        }
+        if len > self.limits.maximum_packet_size as usize || room > out.capacity() {
+            return Err(WriteError::TooLarge);
+        }
+        if room > out.room() {
+            return Err(WriteError::NoRoom);
+        }
+        Ok(())
+    }
+
+    /// Begins a poll: bytes that were not there before are a sign of life.
+    pub(crate) fn hear(&mut self, now: Instant, available: usize) {
+        if available > self.unread || self.stalled {
+            self.stalled = false;
+            self.heard(now);
+        }
+    }
+
+    /// A packet has been taken.
+    pub(crate) fn heard(&mut self, now: Instant) {
+        self.last_received = now;
+        self.timers.disarm(Timer::Silence);
+    }
+
+    /// Ends a poll that leaves so much input.
+    pub(crate) const fn leave(&mut self, unread: usize) {
+        self.unread = unread;
+    }
+
+    /// The poll stops short of its input.
+    pub(crate) const fn stall(&mut self) {
+        self.stalled = true;
+    }
+
+    /// When a PINGREQ is due: one keep alive after the last packet either way.
+    fn ping_due(&self) -> Option<Instant> {
+        let idle = self.last_sent.min(self.last_received);
+        let armed = self.keep_alive > 0 && !self.timers.is_armed(Timer::Silence);
+        armed.then(|| idle + u64::from(self.keep_alive))
+    }
+
+    /// Sends a PINGREQ if it is due [MQTT-3.1.2-20], and gives the peer half a keep alive to answer
+    /// it or to send anything else.
+    pub(crate) fn ping(&mut self, now: Instant, out: &mut impl Sink) {
+        if self.ping_due().is_some_and(|due| due <= now)
+            && self.send(now, &Bare(PacketType::PingReq), 0, out).is_ok()
+        {
+            self.timers.arm(Timer::Silence, now + u64::from(self.keep_alive / 2));
+        }
+    }
+
+    /// Judges the peer's silence, once all of its complete packets have been taken.
+    pub(crate) fn judge(&self, now: Instant) -> Result<(), Error> {
+        if self.timers.has_expired(Timer::Handshake, now) {
+            return Err(Error::HandshakeTimeout);
+        }
+        if self.timers.has_expired(Timer::Silence, now) && !self.stalled {
+            return Err(Error::KeepAliveTimeout);
+        }
+        Ok(())
+    }
+
+    /// When the clock alone will make something happen.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        match (self.timers.deadline(), self.ping_due()) {
+            (Some(timer), Some(ping)) => Some(timer.min(ping)),
+            (timer, ping) => timer.or(ping),
+        }
+    }
+}

@@ -1,0 +1,356 @@
+//! Publishes that leave, and the acknowledgements that come back for them.
+
+use super::{Link, Taken};
+use crate::{
+    error::{EncodeError, Error, PublishError, Violation},
+    event::Event,
+    reason::ReasonCode,
+    session::{Answer, Sending},
+    sink::{MIN_SINK, Payload, Sink},
+    store::{Alias, Flight, Full, Outgoing, Store, Unsent},
+    time::Instant,
+    wire::{
+        self, Ack, Delivery, Encode, Head, Header, Naming, PacketId, PacketType, Property, Publish,
+        QoS, Version,
+    },
+};
+
+/// The number of bytes of an acknowledgement with its reason left out, and with it.
+pub(super) const ACK: usize = 4;
+pub(super) const ACK_WITH_REASON: usize = 5;
+
+impl<S: Store> Link<S> {
+    /// Publishes a message; with `streamed` without its payload, which has that length.
+    pub(crate) fn publish(
+        &mut self,
+        now: Instant,
+        publish: &Publish<'_>,
+        streamed: Option<usize>,
+        out: &mut impl Sink,
+    ) -> Result<Option<PacketId>, PublishError> {
+        self.check_supported(publish.qos, publish.retain).map_err(PublishError::Unsupported)?;
+        check_properties(publish)?;
+        let packet_id = match publish.qos {
+            QoS::AtMostOnce => None,
+            _ if !self.session.has_quota() => return Err(PublishError::InFlightFull),
+            _ if self.session.store().unsent_publishes() > 0 => {
+                return Err(PublishError::InFlightFull);
+            }
+            _ => Some(self.session.allocate().ok_or(PublishError::InFlightFull)?),
+        };
+        let delivery = Delivery { packet_id, dup: false };
+        self.transmit(now, &Head { streamed, ..Head::new(delivery, publish) }, true, out)?;
+        Ok(packet_id)
+    }
+
+    /// Publishes again what the application was asked for.
+    pub(crate) fn publish_again(
+        &mut self,
+        now: Instant,
+        id: PacketId,
+        publish: &Publish<'_>,
+        streamed: Option<usize>,
+        out: &mut impl Sink,
+    ) -> Result<(), PublishError> {
+        let asked = self.asked == Some(id);
+        if !asked || self.session.store().flight(id) != Some(Flight::new(publish.qos)) {
+            return Err(PublishError::Invalid(EncodeError::Delivery));
+        }
+        self.check_supported(publish.qos, publish.retain).map_err(PublishError::Unsupported)?;
+        check_properties(publish)?;
+        let delivery = Delivery { packet_id: Some(id), dup: true };
+        self.transmit(now, &Head { streamed, ..Head::new(delivery, publish) }, false, out)?;
+        self.session.store_mut().mark_sent(id);
+        self.asked = None;
+        Ok(())
+    }
+
+    /// Gives up a publish that the application was asked for.
+    pub(crate) fn abandon(&mut self, id: PacketId) -> bool {
+        let asked = self.asked == Some(id);
+        if asked {
+            self.session.store_mut().finish(id);
+            self.asked = None;
+        }
+        asked
+    }
+
+    fn transmit(
+        &mut self,
+        now: Instant,
+        head: &Head<'_>,
+        new: bool,
+        out: &mut impl Sink,
+    ) -> Result<(), PublishError> {
+        let version = self.version;
+        let remaining_length = head.remaining_length(version).map_err(PublishError::Invalid)?;
+        let len = wire::packet_len(remaining_length).map_err(PublishError::Invalid)?;
+        let (naming, aliased) = self.name(head);
+        let (wire_remaining, wire_len) = if aliased {
+            let remaining = Head { naming, ..*head }.remaining_length(version);
+            let remaining = remaining.map_err(PublishError::Invalid)?;
+            (remaining, wire::packet_len(remaining).map_err(PublishError::Invalid)?)
+        } else {
+            (remaining_length, len)
+        };
+        let now_len = wire_len - head.streamed.unwrap_or(0);
+        self.check_room(wire_len, now_len + MIN_SINK, out)?;
+        if let (true, Some(id)) = (new, head.delivery.packet_id) {
+            let message = Outgoing { head: *head, version, remaining_length, len };
+            let message = head.streamed.is_none().then_some(&message);
+            match self.session.store_mut().push(id, head.publish.qos, message) {
+                Ok(()) => {}
+                Err(Full::ForNow) => return Err(PublishError::InFlightFull),
+                Err(Full::ForEver) => return Err(PublishError::TooLarge),
+            }
+        }
+        self.set_alias(naming, head);
+        wire::write(&Head { naming, ..*head }, version, wire_remaining, wire_len, out);
+        self.outgoing = head.streamed.unwrap_or(0);
+        self.last_sent = now;
+        Ok(())
+    }
+
+    /// How the topic is to be named, and whether that is by an alias.
+    #[inline]
+    fn name(&mut self, head: &Head<'_>) -> (Naming, bool) {
+        if !self.config.topic_aliases || self.limits.topic_alias_maximum == 0 {
+            return (Naming::Name, false);
+        }
+        let maximum = self.limits.topic_alias_maximum;
+        let aliases = self.session.store_mut().outbound_aliases();
+        match aliases.and_then(|aliases| aliases.find(head.publish.topic, maximum)) {
+            Some(Alias::Known(alias)) => (Naming::Alias(alias), true),
+            Some(Alias::New(alias)) => (Naming::Set(alias), true),
+            None => (Naming::Name, false),
+        }
+    }
+
+    fn set_alias(&mut self, naming: Naming, head: &Head<'_>) {
+        if let Naming::Set(alias) = naming
+            && let Some(aliases) = self.session.store_mut().outbound_aliases()
+        {
+            // `find` has made sure that it fits.
+            let _ = aliases.set(alias, head.publish.topic);
+        }
+    }
+
+    /// What the peer would refuse [MQTT-3.2.2-11] [MQTT-3.2.2-14].
+    fn check_supported(&self, qos: QoS, retain: bool) -> Result<(), ReasonCode> {
+        if qos > self.limits.maximum_qos {
+            return Err(ReasonCode::QoSNotSupported);
+        }
+        if retain && !self.limits.retain_available {
+            return Err(ReasonCode::RetainNotSupported);
+        }
+        Ok(())
+    }
+
+    /// Appends the next part of a payload that leaves in pieces, as much as there is room for and
+    /// is owed.
+    pub(crate) fn payload(&mut self, bytes: &[u8], out: &mut impl Sink) -> usize {
+        let len = bytes.len().min(self.outgoing).min(out.room().saturating_sub(MIN_SINK));
+        if let Some(bytes) = bytes.get(..len).filter(|bytes| !bytes.is_empty()) {
+            out.payload(Payload::new(bytes));
+            self.outgoing -= len;
+            self.due |= self.outgoing == 0;
+        }
+        len
+    }
+
+    /// How many bytes of that payload are still owed.
+    pub(crate) const fn payload_owed(&self) -> usize {
+        self.outgoing
+    }
+
+    /// A PUBACK, PUBREC or PUBCOMP.
+    pub(crate) fn on_ack<'b>(
+        &mut self,
+        now: Instant,
+        answer: Answer,
+        id: PacketId,
+        ack: Ack<'b>,
+        out: &mut impl Sink,
+    ) -> Result<Taken<'b>, Error> {
+        let reply = match self.session.on_answer(id, answer, ack.reason.is_error()) {
+            Sending::Finish => {
+                if self.asked == Some(id) {
+                    self.asked = None;
+                }
+                self.due |= self.session.store().unsent_publishes() > 0;
+                return Ok(Taken::Event(Event::Acknowledged(id, ack)));
+            }
+            Sending::Release => {
+                self.due = true;
+                self.release(now, out);
+                return Ok(Taken::Done);
+            }
+            Sending::Ignore => return Ok(Taken::Done),
+            Sending::Violation => return Err(Violation::WrongAcknowledgement.into()),
+            Sending::ReleaseAgain => ReasonCode::Success,
+            Sending::ReleaseUnknown => ReasonCode::PacketIdentifierNotFound,
+        };
+        Ok(self.reply(now, PacketType::PubRel, id, reply, out))
+    }
+
+    /// Writes an acknowledgement that is kept nowhere, if there is room.
+    pub(super) fn reply<'b>(
+        &mut self,
+        now: Instant,
+        packet: PacketType,
+        id: PacketId,
+        reason: ReasonCode,
+        out: &mut impl Sink,
+    ) -> Taken<'b> {
+        if self.room(out) < ACK_WITH_REASON {
+            return Taken::Later;
+        }
+        self.write_ack(now, packet, id, reason, out);
+        Taken::Done
+    }
+
+    /// Writes an acknowledgement for which there is room. Before 5.0 there are no reasons.
+    #[inline]
+    pub(super) fn write_ack(
+        &mut self,
+        now: Instant,
+        packet: PacketType,
+        id: PacketId,
+        reason: ReasonCode,
+        out: &mut impl Sink,
+    ) {
+        let plain = reason == ReasonCode::Success || !self.version.is_v5();
+        let len = if plain { ACK } else { ACK_WITH_REASON };
+        if let Some(span) = out.span(len) {
+            wire::write_ack(packet, id, reason, span);
+        }
+        self.last_sent = now;
+    }
+
+    /// Writes what was held back: answers, releases, publishes to be sent again. Gives the event
+    /// that comes of it; without one there is nothing left, or no room, or no quota.
+    pub(crate) fn write_due<'b>(&mut self, now: Instant, out: &mut impl Sink) -> Option<Event<'b>> {
+        if !self.due || self.outgoing > 0 {
+            return None;
+        }
+        let answered = self.write_answers(now, out);
+        if !self.release(now, out) {
+            return None;
+        }
+        match self.resend(now, out) {
+            Resent::Event(event) => Some(event),
+            Resent::Waiting => None,
+            Resent::All => {
+                self.due = !answered;
+                None
+            }
+        }
+    }
+
+    /// Sends the PUBRELs that are due, in order [MQTT-4.6.0-4]. Whether all of them.
+    fn release(&mut self, now: Instant, out: &mut impl Sink) -> bool {
+        while let Some(Unsent { id, flight: Flight::AwaitComp, .. }) =
+            self.session.store_mut().unsent()
+        {
+            if self.room(out) < ACK {
+                return false;
+            }
+            self.write_ack(now, PacketType::PubRel, id, ReasonCode::Success, out);
+            self.session.store_mut().mark_sent(id);
+        }
+        true
+    }
+
+    /// Sends publishes again, in order [MQTT-4.4.0-1] [MQTT-4.6.0-1], within the peer's limits.
+    fn resend<'b>(&mut self, now: Instant, out: &mut impl Sink) -> Resent<'b> {
+        loop {
+            if !self.session.has_quota() {
+                let waiting = self.session.store().unsent_publishes() > 0;
+                return if waiting { Resent::Waiting } else { Resent::All };
+            }
+            let (version, limits) = (self.version, self.limits);
+            let Some(unsent) = self.session.store_mut().unsent() else { return Resent::All };
+            let id = unsent.id;
+            let (head, payload) = unsent.packet;
+            let len = head.len() + payload.len();
+            if len == 0 {
+                if self.asked == Some(id) {
+                    return Resent::Waiting;
+                }
+                self.asked = Some(id);
+                return Resent::Event(Event::Resend(id));
+            }
+            let verdict = match check_stored(version, &unsent) {
+                None => Err(ReasonCode::ImplementationSpecificError),
+                Some(header) if (header.flags >> 1 & 3) > limits.maximum_qos as u8 => {
+                    Err(ReasonCode::QoSNotSupported)
+                }
+                Some(header) if header.flags & 1 != 0 && !limits.retain_available => {
+                    Err(ReasonCode::RetainNotSupported)
+                }
+                _ if len > limits.maximum_packet_size as usize
+                    || len + MIN_SINK > out.capacity() =>
+                {
+                    Err(ReasonCode::PacketTooLarge)
+                }
+                _ => Ok(()),
+            };
+            if let Err(reason) = verdict {
+                self.session.store_mut().finish(id);
+                return Resent::Event(Event::Dropped(id, reason));
+            }
+            if len + MIN_SINK > out.room() {
+                return Resent::Waiting;
+            }
+            if let Some(span) = out.span(head.len()) {
+                span.copy_from_slice(head);
+                if let Some(first) = span.first_mut() {
+                    *first |= 1 << 3; // DUP [MQTT-3.3.1-1]
+                }
+            }
+            if !payload.is_empty() {
+                out.payload(payload);
+            }
+            self.session.store_mut().mark_sent(id);
+            self.last_sent = now;
+        }
+    }
+}
+
+enum Resent<'b> {
+    Event(Event<'b>),
+    Waiting,
+    All,
+}
+
+/// Properties that are the machine's, or the server's, to set [MQTT-3.3.4-6].
+fn check_properties(publish: &Publish<'_>) -> Result<(), PublishError> {
+    let ours = |property| {
+        matches!(property, Property::TopicAlias(_) | Property::SubscriptionIdentifier(_))
+    };
+    if !publish.properties.is_empty() && publish.properties.iter().any(ours) {
+        return Err(PublishError::Invalid(EncodeError::Property));
+    }
+    Ok(())
+}
+
+/// The header of what the store gave back, if that is the packet that it was given. Nothing read
+/// from a store is trusted.
+fn check_stored(version: Version, unsent: &Unsent<'_>) -> Option<Header> {
+    let (head, payload) = unsent.packet;
+    let (header, body) = Header::decode(version, head).ok()??;
+    let qos = match unsent.flight {
+        Flight::AwaitAck => QoS::AtLeastOnce,
+        _ => QoS::ExactlyOnce,
+    };
+    let is_publish = header.packet_type == PacketType::Publish;
+    let whole = header.packet_len() == head.len() + payload.len();
+    // Everything before the payload is in the head, or all of it is.
+    let head_len = wire::head_len(version, &header, body).ok()??;
+    let (delivery, _) = Publish::read(version, header.flags, body.get(..head_len)?).ok()?;
+    let intact = is_publish
+        && whole
+        && delivery.packet_id == Some(unsent.id)
+        && header.flags >> 1 & 3 == qos as u8;
+    intact.then_some(header)
+}
