@@ -162,7 +162,6 @@ impl<S: Store> Client<S> {
             topic_alias_maximum: connect.topic_alias_maximum.min(aliases),
             ..*connect
         };
-        self.link.close();
         self.link.send(now, &(version, &connect), 0, out)?;
         self.link.open(
             now,
