@@ -3,7 +3,7 @@
 use crate::{
     error::{DecodeError, EncodeError, Error, PublishError, SendError, Violation},
     event::{Event, Receipt},
-    link::{Config, Limits, Link, Taken},
+    link::{Config, Limits, Link, Place, Taken},
     reason::ReasonCode,
     session::{Answer, Request},
     sink::{MIN_SINK, Sink},
@@ -468,12 +468,13 @@ impl<S: Store> Client<S> {
         if self.state == State::Closed {
             return Err(Error::NotConnected);
         }
-        let result = self.advance(now, input, out);
-        match result {
-            Ok(_) => self.link.leave(input.len()),
-            Err(error) => self.fail(now, error, out),
+        let mut event = None;
+        if let Err(error) = self.advance(now, input, out, &mut event) {
+            self.fail(now, error, out);
+            return Err(error);
         }
-        result
+        self.link.leave(input.len());
+        Ok(event)
     }
 
     /// When [`poll`](Self::poll) is to be called though nothing has been received.
@@ -486,21 +487,22 @@ impl<S: Store> Client<S> {
         self.link.session.store().inbound_topic(alias)
     }
 
-    #[inline]
+    #[inline(always)]
     fn advance<'b>(
         &mut self,
         now: Instant,
         input: &mut &'b [u8],
         out: &mut impl Sink,
-    ) -> Result<Option<Event<'b>>, Error> {
+        event: Place<'_, 'b>,
+    ) -> Result<(), Error> {
         self.link.hear(now, input.len());
         self.link.ping(now, out);
         loop {
-            if let Some(event) = self.link.write_due(now, out) {
-                return Ok(Some(event));
+            if self.link.write_due(now, out, event) {
+                return Ok(());
             }
-            match self.take(now, input, out)? {
-                Some(Taken::Event(event)) => return Ok(Some(event)),
+            match self.take(now, input, out, event)? {
+                Some(Taken::Event) => return Ok(()),
                 Some(Taken::Done) => {}
                 Some(Taken::Later) => {
                     self.link.stall();
@@ -509,32 +511,32 @@ impl<S: Store> Client<S> {
                 None => break,
             }
         }
-        self.link.judge(now)?;
-        Ok(None)
+        self.link.judge(now)
     }
 
     /// Takes the packet at the front of the input; `None` if it is not there yet.
-    #[inline]
+    #[inline(always)]
     fn take<'b>(
         &mut self,
         now: Instant,
         input: &mut &'b [u8],
         out: &mut impl Sink,
-    ) -> Result<Option<Taken<'b>>, Error> {
+        event: Place<'_, 'b>,
+    ) -> Result<Option<Taken>, Error> {
         if self.link.is_receiving() {
-            let missing = input.len();
-            let taken = self.link.advance(now, input, out)?;
-            return Ok((missing > 0 || !matches!(taken, Taken::Later)).then_some(taken));
+            let missing = input.is_empty();
+            let taken = self.link.advance(now, input, out, event)?;
+            return Ok((!missing || taken != Taken::Later).then_some(taken));
         }
         let Some((header, body)) = Header::decode(self.link.version, input)? else {
             return Ok(None);
         };
         self.link.check_size(&header)?;
         let Some((body, rest)) = body.split_at_checked(header.remaining_length as usize) else {
-            return self.take_part(header, input, body, out);
+            return self.take_part(header, input, body, out, event);
         };
-        let taken = self.dispatch(now, header, body, out)?;
-        if !matches!(taken, Taken::Later) {
+        let taken = self.dispatch(now, header, body, out, event)?;
+        if taken != Taken::Later {
             *input = rest;
             self.link.heard(now);
         }
@@ -542,13 +544,15 @@ impl<S: Store> Client<S> {
     }
 
     /// The beginning of a packet: of one that the caller can hold there will be more.
+    #[inline(never)]
     fn take_part<'b>(
         &mut self,
         header: Header,
         input: &mut &'b [u8],
         body: &'b [u8],
         out: &impl Sink,
-    ) -> Result<Option<Taken<'b>>, Error> {
+        event: Place<'_, 'b>,
+    ) -> Result<Option<Taken>, Error> {
         header.check_length(self.link.version)?;
         if header.packet_len() <= self.link.config.whole {
             return Ok(None);
@@ -560,70 +564,63 @@ impl<S: Store> Client<S> {
             return Err(Violation::UnexpectedPacket.into());
         }
         let before = input.len();
-        let taken = self.link.begin(header, input, body, out)?;
-        let waits_for_more = matches!(taken, Taken::Later) && before < self.link.config.whole;
+        let taken = self.link.begin(header, input, body, out, event)?;
+        let waits_for_more = taken == Taken::Later && before < self.link.config.whole;
         Ok((!waits_for_more).then_some(taken))
     }
 
-    #[inline]
+    #[inline(always)]
     fn dispatch<'b>(
         &mut self,
         now: Instant,
         header: Header,
         body: &'b [u8],
         out: &mut impl Sink,
-    ) -> Result<Taken<'b>, Error> {
+        event: Place<'_, 'b>,
+    ) -> Result<Taken, Error> {
         if !self.is_connected() {
-            return self.on_handshake(now, header, body);
+            return self.on_handshake(now, header, body, event);
         }
-        match header.packet_type {
-            PacketType::Publish => self.link.on_publish(now, header, body, out),
-            PacketType::PubAck => self.on_ack(now, Answer::Ack, header, body, out),
-            PacketType::PubRec => self.on_ack(now, Answer::Rec, header, body, out),
-            PacketType::PubComp => self.on_ack(now, Answer::Comp, header, body, out),
+        let answer = match header.packet_type {
+            PacketType::Publish => return self.link.on_publish(now, header, body, out, event),
+            PacketType::PubAck => Answer::Ack,
+            PacketType::PubRec => Answer::Rec,
+            PacketType::PubComp => Answer::Comp,
             PacketType::PubRel => {
                 let (id, _) = Ack::read(self.link.version, header.packet_type, body)?;
-                self.link.on_release(now, id, out)
+                return self.link.on_release(now, id, out);
             }
-            _ => self.on_other(header, body),
-        }
-    }
-
-    fn on_ack<'b>(
-        &mut self,
-        now: Instant,
-        answer: Answer,
-        header: Header,
-        body: &'b [u8],
-        out: &mut impl Sink,
-    ) -> Result<Taken<'b>, Error> {
+            _ => return self.on_other(header, body, event),
+        };
         let (id, ack) = Ack::read(self.link.version, header.packet_type, body)?;
-        self.link.on_ack(now, answer, id, ack, out)
+        self.link.on_ack(now, answer, id, ack, out, event)
     }
 
     /// Before CONNACK only CONNACK comes, and AUTH [MQTT-3.2.0-1].
+    #[inline(never)]
     fn on_handshake<'b>(
         &mut self,
         now: Instant,
         header: Header,
         body: &'b [u8],
-    ) -> Result<Taken<'b>, Error> {
-        match header.packet_type {
-            PacketType::ConnAck => self.on_connack(ConnAck::read(self.link.version, body)?),
+        event: Place<'_, 'b>,
+    ) -> Result<Taken, Error> {
+        *event = Some(match header.packet_type {
+            PacketType::ConnAck => self.on_connack(ConnAck::read(self.link.version, body)?)?,
             PacketType::Auth => {
-                let auth = self.on_auth(body, ReasonCode::ContinueAuthentication)?;
                 let timeout = u64::from(self.link.config.handshake_timeout);
                 self.link.timers.arm(Timer::Handshake, now + timeout);
-                Ok(auth)
+                self.on_auth(body, ReasonCode::ContinueAuthentication)?
             }
-            _ => Err(Violation::UnexpectedPacket.into()),
-        }
+            _ => return Err(Violation::UnexpectedPacket.into()),
+        });
+        Ok(Taken::Event)
     }
 
-    fn on_connack<'b>(&mut self, ack: ConnAck<'b>) -> Result<Taken<'b>, Error> {
+    fn on_connack<'b>(&mut self, ack: ConnAck<'b>) -> Result<Event<'b>, Error> {
         if ack.reason != ReasonCode::Success {
             self.end();
-            return Ok(Taken::Event(Event::Refused(ack)));
+            return Ok(Event::Refused(ack));
         }
         if ack.session_present && self.clean_start {
             return Err(Violation::SessionPresent.into());
@@ -649,54 +646,60 @@ impl<S: Store> Client<S> {
             shared: ack.shared_subscription_available,
         };
         self.state = State::Connected;
-        Ok(Taken::Event(Event::Connected(ack)))
+        Ok(Event::Connected(ack))
     }
 
     #[inline(never)]
-    fn on_other<'b>(&mut self, header: Header, body: &'b [u8]) -> Result<Taken<'b>, Error> {
+    fn on_other<'b>(
+        &mut self,
+        header: Header,
+        body: &'b [u8],
+        event: Place<'_, 'b>,
+    ) -> Result<Taken, Error> {
         let version = self.link.version;
-        match header.packet_type {
+        *event = Some(match header.packet_type {
             PacketType::SubAck => {
                 let (id, ack) = SubAck::read(version, body)?;
                 let reasons = ack.reasons.iter().count();
                 self.link.session.answered(id, Request::Subscribe, reasons)?;
-                Ok(Taken::Event(Event::Subscribed(id, ack)))
+                Event::Subscribed(id, ack)
             }
             PacketType::UnsubAck => {
                 let (id, ack) = UnsubAck::read(version, body)?;
                 let reasons = ack.reasons.iter().count();
                 self.link.session.answered(id, Request::Unsubscribe, reasons)?;
-                Ok(Taken::Event(Event::Unsubscribed(id, ack)))
+                Event::Unsubscribed(id, ack)
             }
-            PacketType::PingResp if body.is_empty() => Ok(Taken::Done),
-            PacketType::PingResp => Err(DecodeError::TrailingBytes.into()),
+            PacketType::PingResp if body.is_empty() => return Ok(Taken::Done),
+            PacketType::PingResp => return Err(DecodeError::TrailingBytes.into()),
             PacketType::Disconnect if version.is_v5() => {
                 let disconnect = Disconnect::read(version, body)?;
                 if disconnect.properties.session_expiry_interval().is_some() {
                     return Err(Violation::Property.into());
                 }
                 self.end();
-                Ok(Taken::Event(Event::Disconnected(disconnect)))
+                Event::Disconnected(disconnect)
             }
             PacketType::Auth if self.state == State::AwaitAuth => {
                 let continued = self.on_auth(body, ReasonCode::ContinueAuthentication);
-                let taken = continued.or_else(|_| self.on_auth(body, ReasonCode::Success))?;
-                if let Taken::Event(Event::Auth(Auth { reason: ReasonCode::Success, .. })) = taken {
+                let auth = continued.or_else(|_| self.on_auth(body, ReasonCode::Success))?;
+                if let Event::Auth(Auth { reason: ReasonCode::Success, .. }) = auth {
                     self.state = State::Connected;
                 }
-                Ok(taken)
+                auth
             }
-            _ => Err(Violation::UnexpectedPacket.into()),
-        }
+            _ => return Err(Violation::UnexpectedPacket.into()),
+        });
+        Ok(Taken::Event)
     }
 
     /// AUTH with the method CONNECT had, and this reason.
-    fn on_auth<'b>(&self, body: &'b [u8], reason: ReasonCode) -> Result<Taken<'b>, Error> {
+    fn on_auth<'b>(&self, body: &'b [u8], reason: ReasonCode) -> Result<Event<'b>, Error> {
         let auth = Auth::read(self.link.version, body)?;
         if auth.reason != reason || !self.has_method(auth.properties) {
             return Err(Violation::Authentication.into());
         }
-        Ok(Taken::Event(Event::Auth(auth)))
+        Ok(Event::Auth(auth))
     }
 
     /// Whether these properties have the authentication method that CONNECT had.

@@ -88,14 +88,18 @@ impl Limits {
 }
 
 /// What became of a packet at the front of the input.
-pub(crate) enum Taken<'b> {
-    /// It concerns the application.
-    Event(Event<'b>),
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// It concerns the application: the event has been put in its place.
+    Event,
     /// It has been dealt with.
     Done,
     /// It stays until there is room.
     Later,
 }
+
+/// Where an event is put. It is long, and every layer that returned it would copy it.
+pub(crate) type Place<'p, 'b> = &'p mut Option<Event<'b>>;
 
 /// See the [module](self).
 #[derive(Debug)]

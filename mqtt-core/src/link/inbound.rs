@@ -1,6 +1,6 @@
 //! Publishes that arrive, and the acknowledgements that leave for them.
 
-use super::{Acknowledgement, Link, Taken, outbound::ACK_WITH_REASON};
+use super::{Acknowledgement, Link, Place, Taken, outbound::ACK_WITH_REASON};
 use crate::{
     error::{DecodeError, EncodeError, Error, SendError, Violation},
     event::{Event, Message, Receipt, TopicName},
@@ -56,7 +56,8 @@ impl<S: Store> Link<S> {
         header: Header,
         body: &'b [u8],
         out: &mut impl Sink,
-    ) -> Result<Taken<'b>, Error> {
+        event: Place<'_, 'b>,
+    ) -> Result<Taken, Error> {
         let (delivery, publish) = Publish::read(self.version, header.flags, body)?;
         let topic = self.topic_name(&publish)?;
         let receipt = match delivery.packet_id {
@@ -67,7 +68,8 @@ impl<S: Store> Link<S> {
                 Admission::Later => return Ok(Taken::Later),
             },
         };
-        Ok(Taken::Event(Event::Message(message(delivery, publish, topic, 0, receipt))))
+        *event = Some(Event::Message(message(delivery, publish, topic, 0, receipt)));
+        Ok(Taken::Event)
     }
 
     /// Decides about a message at QoS 1 or 2; one that has been here before is answered, too.
@@ -218,12 +220,12 @@ impl<S: Store> Link<S> {
     }
 
     /// A PUBREL.
-    pub(crate) fn on_release<'b>(
+    pub(crate) fn on_release(
         &mut self,
         now: Instant,
         id: PacketId,
         out: &mut impl Sink,
-    ) -> Result<Taken<'b>, Error> {
+    ) -> Result<Taken, Error> {
         let reason = match self.session.on_release(id) {
             Releasing::Violation => return Err(Violation::WrongAcknowledgement.into()),
             Releasing::Complete => ReasonCode::Success,
@@ -287,7 +289,8 @@ impl<S: Store> Link<S> {
         input: &mut &'b [u8],
         body: &'b [u8],
         out: &impl Sink,
-    ) -> Result<Taken<'b>, Error> {
+        event: Place<'_, 'b>,
+    ) -> Result<Taken, Error> {
         let head_len = wire::head_len(self.version, &header, body)?;
         let Some((head, chunk)) = head_len.and_then(|len| body.split_at_checked(len)) else {
             if input.len() >= self.config.whole {
@@ -321,8 +324,8 @@ impl<S: Store> Link<S> {
             return Ok(Taken::Done);
         }
         let publish = Publish { payload: chunk.into(), ..publish };
-        let message = message(delivery, publish, topic, remaining, receipt);
-        Ok(Taken::Event(Event::Message(message)))
+        *event = Some(Event::Message(message(delivery, publish, topic, remaining, receipt)));
+        Ok(Taken::Event)
     }
 
     fn begin_headless(&mut self, header: Header) -> Result<(), Violation> {
@@ -344,7 +347,8 @@ impl<S: Store> Link<S> {
         now: Instant,
         input: &mut &'b [u8],
         out: &mut impl Sink,
-    ) -> Result<Taken<'b>, Error> {
+        event: Place<'_, 'b>,
+    ) -> Result<Taken, Error> {
         let Some(mut incoming) = self.incoming else { return Ok(Taken::Done) };
         if let Fate::Headless { before_id, qos } = incoming.fate {
             return self.find_identity(incoming, before_id, qos, input, out);
@@ -364,24 +368,23 @@ impl<S: Store> Link<S> {
         }
         self.incoming = (!ended).then_some(incoming);
         *input = rest;
-        match incoming.fate {
-            Fate::Deliver => {
-                Ok(Taken::Event(Event::Payload { bytes, remaining: incoming.remaining }))
-            }
-            Fate::Skip if ended => Ok(Taken::Event(Event::Skipped { size: incoming.size })),
-            _ => Ok(Taken::Done),
-        }
+        *event = match incoming.fate {
+            Fate::Deliver => Some(Event::Payload { bytes, remaining: incoming.remaining }),
+            Fate::Skip if ended => Some(Event::Skipped { size: incoming.size }),
+            _ => None,
+        };
+        Ok(if event.is_some() { Taken::Event } else { Taken::Done })
     }
 
     /// Passes over the topic of a message that is being skipped, up to its identifier.
-    fn find_identity<'b>(
+    fn find_identity(
         &mut self,
         mut incoming: Incoming,
         before_id: u32,
         qos: QoS,
-        input: &mut &'b [u8],
+        input: &mut &[u8],
         out: &impl Sink,
-    ) -> Result<Taken<'b>, Error> {
+    ) -> Result<Taken, Error> {
         let fate = if before_id == u32::MAX {
             let Some((len, rest)) = input.split_first_chunk::<2>() else {
                 return Ok(Taken::Later);

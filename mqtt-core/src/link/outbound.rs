@@ -1,6 +1,6 @@
 //! Publishes that leave, and the acknowledgements that come back for them.
 
-use super::{Link, Taken};
+use super::{Link, Place, Taken};
 use crate::{
     error::{EncodeError, Error, PublishError, Violation},
     event::Event,
@@ -171,14 +171,16 @@ impl<S: Store> Link<S> {
         id: PacketId,
         ack: Ack<'b>,
         out: &mut impl Sink,
-    ) -> Result<Taken<'b>, Error> {
+        event: Place<'_, 'b>,
+    ) -> Result<Taken, Error> {
         let reply = match self.session.on_answer(id, answer, ack.reason.is_error()) {
             Sending::Finish => {
                 if self.asked == Some(id) {
                     self.asked = None;
                 }
                 self.due |= self.session.store().unsent_publishes() > 0;
-                return Ok(Taken::Event(Event::Acknowledged(id, ack)));
+                *event = Some(Event::Acknowledged(id, ack));
+                return Ok(Taken::Event);
             }
             Sending::Release => {
                 self.due = true;
@@ -194,14 +196,14 @@ impl<S: Store> Link<S> {
     }
 
     /// Writes an acknowledgement that is kept nowhere, if there is room.
-    pub(super) fn reply<'b>(
+    pub(super) fn reply(
         &mut self,
         now: Instant,
         packet: PacketType,
         id: PacketId,
         reason: ReasonCode,
         out: &mut impl Sink,
-    ) -> Taken<'b> {
+    ) -> Taken {
         if self.room(out) < ACK_WITH_REASON {
             return Taken::Later;
         }
@@ -227,24 +229,30 @@ impl<S: Store> Link<S> {
         self.last_sent = now;
     }
 
-    /// Writes what was held back: answers, releases, publishes to be sent again. Gives the event
-    /// that comes of it; without one there is nothing left, or no room, or no quota.
-    pub(crate) fn write_due<'b>(&mut self, now: Instant, out: &mut impl Sink) -> Option<Event<'b>> {
-        if !self.due || self.outgoing > 0 {
-            return None;
-        }
+    /// Writes what was held back: answers, releases, publishes to be sent again. Whether an
+    /// event comes of it; without one there is nothing left, or no room, or no quota.
+    #[inline]
+    pub(crate) fn write_due(
+        &mut self,
+        now: Instant,
+        out: &mut impl Sink,
+        event: Place<'_, '_>,
+    ) -> bool {
+        self.due && self.outgoing == 0 && self.write_held_back(now, out, event)
+    }
+
+    #[inline(never)]
+    fn write_held_back(&mut self, now: Instant, out: &mut impl Sink, event: Place<'_, '_>) -> bool {
         let answered = self.write_answers(now, out);
         if !self.release(now, out) {
-            return None;
+            return false;
         }
         match self.resend(now, out) {
-            Resent::Event(event) => Some(event),
-            Resent::Waiting => None,
-            Resent::All => {
-                self.due = !answered;
-                None
-            }
+            Resent::Event(resent) => *event = Some(resent),
+            Resent::Waiting => {}
+            Resent::All => self.due = !answered,
         }
+        event.is_some()
     }
 
     /// Sends the PUBRELs that are due, in order [MQTT-4.6.0-4]. Whether all of them.
