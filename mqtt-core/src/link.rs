@@ -274,10 +274,16 @@ impl<S: Store> Link<S> {
 
     /// Sends a PINGREQ if it is due [MQTT-3.1.2-20], and gives the peer half a keep alive to answer
     /// it or to send anything else.
+    #[inline]
     pub(crate) fn ping(&mut self, now: Instant, out: &mut impl Sink) {
-        if self.ping_due().is_some_and(|due| due <= now)
-            && self.send(now, &Bare(PacketType::PingReq), 0, out).is_ok()
-        {
+        if self.ping_due().is_some_and(|due| due <= now) {
+            self.send_ping(now, out);
+        }
+    }
+
+    #[cold]
+    fn send_ping(&mut self, now: Instant, out: &mut impl Sink) {
+        if self.send(now, &Bare(PacketType::PingReq), 0, out).is_ok() {
             self.timers.arm(Timer::Silence, now + u64::from(self.keep_alive / 2));
         }
     }

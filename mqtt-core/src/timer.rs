@@ -15,34 +15,36 @@ impl Timer {
     const COUNT: usize = 2;
 }
 
-/// When each [`Timer`] expires, if it is armed.
+/// When each [`Timer`] expires; [`NEVER`](Self::NEVER) if it is not armed.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct TimerTable([Option<Instant>; Timer::COUNT]);
+pub(crate) struct TimerTable([Instant; Timer::COUNT]);
 
 impl TimerTable {
+    const NEVER: Instant = Instant::from_millis(u64::MAX);
+
     pub(crate) const fn new() -> Self {
-        Self([None; Timer::COUNT])
+        Self([Self::NEVER; Timer::COUNT])
     }
 
     pub(crate) fn arm(&mut self, timer: Timer, at: Instant) {
-        self.0[timer as usize] = Some(at);
+        self.0[timer as usize] = at;
     }
 
     pub(crate) fn disarm(&mut self, timer: Timer) {
-        self.0[timer as usize] = None;
+        self.0[timer as usize] = Self::NEVER;
     }
 
     pub(crate) fn is_armed(&self, timer: Timer) -> bool {
-        self.0[timer as usize].is_some()
+        self.0[timer as usize] != Self::NEVER
     }
 
     pub(crate) fn has_expired(&self, timer: Timer, now: Instant) -> bool {
-        self.0[timer as usize].is_some_and(|at| at <= now)
+        self.is_armed(timer) && self.0[timer as usize] <= now
     }
 
     /// The earliest of the armed timers.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.0.iter().flatten().min().copied()
+        self.0.iter().min().copied().filter(|at| *at != Self::NEVER)
     }
 }
 
