@@ -10,7 +10,7 @@
 //!
 //! ```
 //! use mqtt_core::{
-//!     Buffer, Client, Connect, Error, Event, Instant, SendError, Version, store::Fixed,
+//!     Buffer, Client, Config, Connect, Event, Instant, Version, store::Fixed,
 //! };
 //!
 //! fn run(
@@ -19,8 +19,9 @@
 //!     mut transmit: impl FnMut(&[u8]),
 //!     mut handle: impl FnMut(&mut Client<Fixed<8, 2048>>, Event<'_>),
 //! ) -> Result<(), Box<dyn std::error::Error>> {
-//!     let mut client = Client::new(Version::V5, Fixed::new());
 //!     let (mut rx, mut len) = ([0; 2048], 0);
+//!     let config = Config { whole: rx.len(), ..Config::default() }; // longer messages come in parts
+//!     let mut client = Client::with_config(Version::V5, Fixed::new(), config);
 //!     let mut out = Buffer::<2048>::new();
 //!     client.connect(clock(), &Connect::default(), &mut out)?;
 //!     loop {
