@@ -136,17 +136,6 @@ impl<'a> Topic<'a> {
     pub const fn starts_with_dollar(&self) -> bool {
         matches!(self.0, [b'$', ..])
     }
-
-    /// Whether there are characters that a receiver may refuse: U+0001 to U+001F and U+007F to
-    /// U+009F.
-    ///
-    /// Section 1.5.4 discourages them without forbidding them. They are accepted here; to refuse
-    /// them is a policy of the application.
-    pub fn has_control_characters(&self) -> bool {
-        // U+0080 to U+009F are C2 80 to C2 9F, and every C2 begins a character.
-        self.0.iter().any(u8::is_ascii_control)
-            || self.0.windows(2).any(|pair| matches!(pair, [0xc2, 0x80..=0x9f]))
-    }
 }
 
 /// A topic filter: which topics a subscription is for.
@@ -341,6 +330,17 @@ impl<'a> Filter<'a> {
 
 macro_rules! text_traits {
     ($($name:ident)+) => {$(
+        impl $name<'_> {
+            /// Whether there are characters that a receiver may refuse: U+0001 to U+001F and
+            /// U+007F to U+009F. Section 1.5.4 discourages them; to refuse them is for the
+            /// application.
+            pub fn has_control_characters(&self) -> bool {
+                // U+0080 to U+009F are C2 80 to C2 9F, and every C2 begins a character.
+                self.0.iter().any(u8::is_ascii_control)
+                    || self.0.windows(2).any(|pair| matches!(pair, [0xc2, 0x80..=0x9f]))
+            }
+        }
+
         impl fmt::Debug for $name<'_> {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 fmt::Debug::fmt(self.as_str(), f)
@@ -625,8 +625,9 @@ mod tests {
     fn control_characters_are_those_of_unicode() {
         for character in '\u{1}'..='\u{2ff}' {
             let text = format!("a{character}é");
-            let has = Topic(text.as_bytes()).has_control_characters();
-            assert_eq!(has, character.is_control(), "{text:?}");
+            let expected = character.is_control();
+            assert_eq!(Topic(text.as_bytes()).has_control_characters(), expected, "{text:?}");
+            assert_eq!(Filter(text.as_bytes()).has_control_characters(), expected, "{text:?}");
         }
     }
 
