@@ -6,7 +6,6 @@ use super::{
     leaf::{self, Parsed, be_u8},
     properties::{self, Context},
     publish::packet_id,
-    varint,
 };
 use crate::reason::ReasonCode;
 
@@ -126,8 +125,7 @@ pub(super) fn reason_and_properties_len(
     if properties.is_empty() {
         return Ok(1);
     }
-    let len = properties::encoded_len(properties.iter(), Context::of(packet))?;
-    Ok(1 + varint::len(len as u32) + len)
+    Ok(1 + properties::encoded_len(properties, Context::of(packet))?)
 }
 
 /// Leaves out what may be left out.
@@ -141,8 +139,7 @@ pub(super) fn write_reason_and_properties(
         to.u8(reason.as_u8());
     }
     if has_properties {
-        to.varint(properties.encoded_len() as u32);
-        properties.write(to);
+        properties::write(properties, to);
     }
 }
 

@@ -6,8 +6,8 @@ use super::{
     ack::reason_code,
     leaf::{self, Parsed, be_u8, be_u16},
     list::Sealed,
-    properties::{self, Context},
-    text, varint,
+    properties::{self, Context, Measure},
+    text,
 };
 use crate::{reason::ReasonCode, topic::Topic};
 
@@ -172,25 +172,27 @@ impl<'a> Connect<'a> {
     }
 
     /// What stands in a 5.0 packet: that which is not at its default.
-    fn properties(&self) -> impl Iterator<Item = Property<'a>> + Clone {
-        let [method, data] = authentication_properties(self.authentication);
+    fn each_property(&self, each: &mut dyn FnMut(&Property<'a>)) {
+        let mut unless = |is_default: bool, property| {
+            if !is_default {
+                each(&property);
+            }
+        };
         let expiry = self.session_expiry_interval;
+        unless(expiry == 0, Property::SessionExpiryInterval(expiry));
         let receive_maximum = self.receive_maximum;
+        unless(receive_maximum == u16::MAX, Property::ReceiveMaximum(receive_maximum));
         let aliases = self.topic_alias_maximum;
-        [
-            (expiry != 0).then_some(Property::SessionExpiryInterval(expiry)),
-            (receive_maximum != u16::MAX).then_some(Property::ReceiveMaximum(receive_maximum)),
-            self.maximum_packet_size.map(Property::MaximumPacketSize),
-            (aliases != 0).then_some(Property::TopicAliasMaximum(aliases)),
-            self.request_response_information.then_some(Property::RequestResponseInformation(true)),
-            (!self.request_problem_information)
-                .then_some(Property::RequestProblemInformation(false)),
-            method,
-            data,
-        ]
-        .into_iter()
-        .flatten()
-        .chain(self.user_properties.iter().map(Property::UserProperty))
+        if let Some(size) = self.maximum_packet_size {
+            unless(false, Property::MaximumPacketSize(size));
+        }
+        unless(aliases == 0, Property::TopicAliasMaximum(aliases));
+        let response = self.request_response_information;
+        unless(!response, Property::RequestResponseInformation(response));
+        let problem = self.request_problem_information;
+        unless(problem, Property::RequestProblemInformation(problem));
+        each_authentication_property(self.authentication, each);
+        self.user_properties.iter().for_each(|pair| each(&Property::UserProperty(pair)));
     }
 
     fn flags(&self) -> u8 {
@@ -288,13 +290,16 @@ impl<'a> AuthenticationParts<'a> {
     }
 }
 
-fn authentication_properties(
-    authentication: Option<Authentication<'_>>,
-) -> [Option<Property<'_>>; 2] {
-    [
-        authentication.map(|parts| Property::AuthenticationMethod(parts.method)),
-        authentication.and_then(|parts| parts.data).map(Property::AuthenticationData),
-    ]
+fn each_authentication_property<'a>(
+    authentication: Option<Authentication<'a>>,
+    each: &mut dyn FnMut(&Property<'a>),
+) {
+    if let Some(Authentication { method, data }) = authentication {
+        each(&Property::AuthenticationMethod(method));
+        if let Some(data) = data {
+            each(&Property::AuthenticationData(data));
+        }
+    }
 }
 
 fn optional_len(bytes: Option<&[u8]>) -> Result<usize, EncodeError> {
@@ -314,8 +319,9 @@ impl Encode for (Version, &Connect<'_>) {
         let (version, connect) = *self;
         let mut len = if version.is_v3_1() { 12 } else { 10 };
         if version.is_v5() {
-            let properties = properties::encoded_len(connect.properties(), Context::Connect)?;
-            len += varint::len(properties as u32) + properties;
+            let mut measure = Measure::new(Context::Connect);
+            connect.each_property(&mut |property| measure.add(property));
+            len += measure.len_with_prefix()?;
         } else {
             connect.check_v3()?;
         }
@@ -342,12 +348,15 @@ impl Encode for (Version, &Connect<'_>) {
         to.u8(connect.flags());
         to.u16(connect.keep_alive);
         if version.is_v5() {
-            write_properties(connect.properties(), to);
+            let mut len = 0;
+            connect.each_property(&mut |property| len += property.encoded_len());
+            to.varint(len as u32);
+            connect.each_property(&mut |property| property.write(to));
         }
         to.string(connect.client_id);
         if let Some(will) = &connect.will {
             if version.is_v5() {
-                write_properties(will.properties.iter(), to);
+                properties::write(will.properties, to);
             }
             to.binary(will.topic.as_bytes());
             to.binary(will.payload);
@@ -359,15 +368,6 @@ impl Encode for (Version, &Connect<'_>) {
             to.binary(password);
         }
     }
-}
-
-fn write_properties<'a>(
-    properties: impl Iterator<Item = Property<'a>> + Clone,
-    to: &mut Writer<'_>,
-) {
-    let len: usize = properties.clone().map(|property| property.encoded_len()).sum();
-    to.varint(len as u32);
-    properties.for_each(|property| property.write(to));
 }
 
 impl<'a> Will<'a> {
@@ -386,8 +386,7 @@ impl<'a> Will<'a> {
             return Err(EncodeError::TopicName);
         }
         let properties = if version.is_v5() {
-            let len = properties::encoded_len(self.properties.iter(), Context::Will)?;
-            varint::len(len as u32) + len
+            properties::encoded_len(self.properties, Context::Will)?
         } else {
             0
         };
@@ -530,49 +529,43 @@ impl<'a> ConnAck<'a> {
         Ok(())
     }
 
-    fn properties(&self) -> impl Iterator<Item = Property<'a>> + Clone {
-        let [method, data] = authentication_properties(self.authentication);
-        let unless = |flag: bool, property: Property<'a>| (!flag).then_some(property);
-        [
+    fn each_property(&self, each: &mut dyn FnMut(&Property<'a>)) {
+        let mut unless = |is_default: bool, property| {
+            if !is_default {
+                each(&property);
+            }
+        };
+        let receive_maximum = self.receive_maximum;
+        let (qos, retain) = (self.maximum_qos, self.retain_available);
+        let aliases = self.topic_alias_maximum;
+        let wildcards = self.wildcard_subscription_available;
+        let identifiers = self.subscription_identifier_available;
+        let shared = self.shared_subscription_available;
+        unless(receive_maximum == u16::MAX, Property::ReceiveMaximum(receive_maximum));
+        unless(qos == QoS::ExactlyOnce, Property::MaximumQoS(qos));
+        unless(retain, Property::RetainAvailable(retain));
+        unless(aliases == 0, Property::TopicAliasMaximum(aliases));
+        unless(wildcards, Property::WildcardSubscriptionAvailable(wildcards));
+        unless(identifiers, Property::SubscriptionIdentifierAvailable(identifiers));
+        unless(shared, Property::SharedSubscriptionAvailable(shared));
+        let optional = [
             self.session_expiry_interval.map(Property::SessionExpiryInterval),
-            unless(
-                self.receive_maximum == u16::MAX,
-                Property::ReceiveMaximum(self.receive_maximum),
-            ),
-            unless(self.maximum_qos == QoS::ExactlyOnce, Property::MaximumQoS(self.maximum_qos)),
-            unless(self.retain_available, Property::RetainAvailable(false)),
             self.maximum_packet_size.map(Property::MaximumPacketSize),
             self.assigned_client_identifier.map(Property::AssignedClientIdentifier),
-            unless(
-                self.topic_alias_maximum == 0,
-                Property::TopicAliasMaximum(self.topic_alias_maximum),
-            ),
             self.reason_string.map(Property::ReasonString),
-            unless(
-                self.wildcard_subscription_available,
-                Property::WildcardSubscriptionAvailable(false),
-            ),
-            unless(
-                self.subscription_identifier_available,
-                Property::SubscriptionIdentifierAvailable(false),
-            ),
-            unless(
-                self.shared_subscription_available,
-                Property::SharedSubscriptionAvailable(false),
-            ),
             self.server_keep_alive.map(Property::ServerKeepAlive),
             self.response_information.map(Property::ResponseInformation),
             self.server_reference.map(Property::ServerReference),
-            method,
-            data,
-        ]
-        .into_iter()
-        .flatten()
-        .chain(self.user_properties.iter().map(Property::UserProperty))
+        ];
+        optional.iter().flatten().for_each(&mut *each);
+        each_authentication_property(self.authentication, each);
+        self.user_properties.iter().for_each(|pair| each(&Property::UserProperty(pair)));
     }
 
     fn has_properties(&self) -> bool {
-        self.properties().next().is_some()
+        let mut any = false;
+        self.each_property(&mut |_| any = true);
+        any
     }
 }
 
@@ -589,8 +582,9 @@ impl Encode for ConnAck<'_> {
             if !self.reason.is_legal_in(PacketType::ConnAck) {
                 return Err(EncodeError::ReasonCode);
             }
-            let len = properties::encoded_len(self.properties(), Context::ConnAck)?;
-            return Ok(2 + varint::len(len as u32) + len);
+            let mut measure = Measure::new(Context::ConnAck);
+            self.each_property(&mut |property| measure.add(property));
+            return Ok(2 + measure.len_with_prefix()?);
         }
         if self.has_properties() {
             return Err(EncodeError::Version);
@@ -605,7 +599,10 @@ impl Encode for ConnAck<'_> {
         to.u8(u8::from(self.session_present && !version.is_v3_1()));
         if version.is_v5() {
             to.u8(self.reason.as_u8());
-            write_properties(self.properties(), to);
+            let mut len = 0;
+            self.each_property(&mut |property| len += property.encoded_len());
+            to.varint(len as u32);
+            self.each_property(&mut |property| property.write(to));
         } else {
             to.u8(self.reason.as_return_code().unwrap_or_default());
         }

@@ -9,7 +9,11 @@ pub trait Element<'a>: Sealed<'a> + Copy + fmt::Debug + PartialEq {}
 
 /// Keeps [`Element`] to this crate's types.
 pub trait Sealed<'a>: Sized {
-    /// Takes one element off the front; `None` in it for bytes that are passed over.
+    /// Checks one element at the front.
+    fn check(input: &'a [u8]) -> Parsed<'a, ()>;
+
+    /// Takes one element off the front of bytes that have been checked; `None` in it for one that
+    /// is passed over.
     fn read(input: &'a [u8]) -> Parsed<'a, Option<Self>>;
 
     /// The number of bytes [`write`](Self::write) takes.
@@ -154,7 +158,7 @@ impl<'a, T: Element<'a>> Iterator for Iter<'a, T> {
 pub(super) fn validate<'a, T: Element<'a>>(mut input: &'a [u8]) -> Parsed<'a, List<'a, T>> {
     let list = List::encoded(input);
     while !input.is_empty() {
-        (input, _) = T::read(input)?;
+        (input, ()) = T::check(input)?;
     }
     Ok((input, list))
 }

@@ -38,7 +38,7 @@ impl Context {
 }
 
 macro_rules! properties {
-    ($($(#[$doc:meta])* $name:ident($type:ty) as $codec:ident = $id:literal, $accessor:ident
+    ($($(#[$doc:meta])* $name:ident($type:ty) as $kind:ident = $id:literal, $accessor:ident
         in $($context:ident)|+;)+) => {
         /// One MQTT 5.0 property.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,26 +63,25 @@ macro_rules! properties {
                 }
             }
 
-            #[inline(always)]
-            fn read_value(identifier: u8, input: &'a [u8]) -> Parsed<'a, Self> {
+            /// How the value of the property with this identifier is encoded.
+            const fn kind(identifier: u8) -> Option<Kind> {
                 match identifier {
-                    $($id => {
-                        let (input, value) = <codec::$codec as Codec<'a>>::read(input)?;
-                        Ok((input, Self::$name(value)))
-                    })+
-                    _ => leaf::fail(DecodeError::PropertyIdentifier),
+                    $($id => Some(Kind::$kind),)+
+                    _ => None,
                 }
             }
 
-            fn value_len(&self) -> usize {
-                match self {
-                    $(Self::$name(value) => <codec::$codec as Codec<'a>>::len(value),)+
-                }
+            fn new(identifier: u8, value: Value<'a>) -> Option<Self> {
+                Some(match identifier {
+                    $($id => Self::$name(Carried::from_value(value)),)+
+                    _ => return None,
+                })
             }
 
-            fn write_value(&self, to: &mut Writer<'_>) {
-                match self {
-                    $(Self::$name(value) => <codec::$codec as Codec<'a>>::write(value, to),)+
+            /// Its value and how that is encoded.
+            fn parts(&self) -> (Kind, Value<'a>) {
+                match *self {
+                    $(Self::$name(value) => (Kind::$kind, value.into_value()),)+
                 }
             }
         }
@@ -111,7 +110,7 @@ properties! {
     /// What the payload is, in terms that sender and receiver agree on.
     ContentType(Text<'a>) as String = 0x03, content_type in Publish | Will;
     /// Where an answer should be published [MQTT-3.3.2-14].
-    ResponseTopic(Topic<'a>) as TopicName = 0x08, response_topic in Publish | Will;
+    ResponseTopic(Topic<'a>) as Topic = 0x08, response_topic in Publish | Will;
     /// What tells the requester which request an answer is for.
     CorrelationData(&'a [u8]) as Binary = 0x09, correlation_data in Publish | Will;
     /// A number, 1 to 268,435,455, that comes back with every message the subscription matches.
@@ -142,13 +141,13 @@ properties! {
     ReasonString(Text<'a>) as String = 0x1f, reason_string
         in ConnAck | PubAck | PubRec | PubRel | PubComp | SubAck | UnsubAck | Disconnect | Auth;
     /// How many QoS 1 and 2 publishes may be unacknowledged, 1 to 65,535.
-    ReceiveMaximum(u16) as Two = 0x21, receive_maximum in Connect | ConnAck;
+    ReceiveMaximum(u16) as NonZeroTwo = 0x21, receive_maximum in Connect | ConnAck;
     /// The highest topic alias accepted; 0 is none.
     TopicAliasMaximum(u16) as Two = 0x22, topic_alias_maximum in Connect | ConnAck;
     /// A number, 1 to 65,535, that stands for the topic on this connection.
-    TopicAlias(u16) as Two = 0x23, topic_alias in Publish;
+    TopicAlias(u16) as NonZeroTwo = 0x23, topic_alias in Publish;
     /// The highest QoS that the server takes: 0 or 1 (2 is told by absence).
-    MaximumQoS(QoS) as Level = 0x24, maximum_qos in ConnAck;
+    MaximumQoS(QoS) as Flag = 0x24, maximum_qos in ConnAck;
     /// Whether the server keeps retained messages.
     RetainAvailable(bool) as Flag = 0x25, retain_available in ConnAck;
     /// A name and a value that the specification gives no meaning. May be repeated.
@@ -156,7 +155,7 @@ properties! {
         in Connect | ConnAck | Publish | PubAck | PubRec | PubRel | PubComp | Subscribe | SubAck
             | Unsubscribe | UnsubAck | Disconnect | Auth | Will;
     /// The largest packet accepted, in bytes, from 1.
-    MaximumPacketSize(u32) as Four = 0x27, maximum_packet_size in Connect | ConnAck;
+    MaximumPacketSize(u32) as NonZeroFour = 0x27, maximum_packet_size in Connect | ConnAck;
     /// Whether the server supports wildcards in subscriptions.
     WildcardSubscriptionAvailable(bool) as Flag = 0x28, wildcard_subscription_available in ConnAck;
     /// Whether the server supports subscription identifiers.
@@ -207,45 +206,7 @@ impl<'a> UserProperty<'a> {
 }
 
 impl Property<'_> {
-    /// Values the specification excludes although their type has them.
-    #[inline(always)]
-    const fn is_in_range(&self) -> bool {
-        match *self {
-            Self::SubscriptionIdentifier(value) => value != 0 && value <= varint::MAX,
-            Self::ReceiveMaximum(value) | Self::TopicAlias(value) => value != 0,
-            Self::MaximumPacketSize(value) => value != 0,
-            Self::MaximumQoS(value) => !matches!(value, QoS::ExactlyOnce),
-            Self::ResponseTopic(value) => !value.is_empty(),
-            Self::CorrelationData(value) | Self::AuthenticationData(value) => {
-                value.len() <= u16::MAX as usize
-            }
-            _ => true,
-        }
-    }
-
-    /// What is wrong with a received property that is not in range.
-    const fn out_of_range(&self) -> DecodeError {
-        match self {
-            Self::TopicAlias(_) => DecodeError::TopicAlias,
-            _ => DecodeError::PropertyValue,
-        }
-    }
-
-    /// What is wrong with a property that cannot be sent.
-    const fn unsendable(&self) -> EncodeError {
-        match self {
-            Self::CorrelationData(value) | Self::AuthenticationData(value)
-                if value.len() > u16::MAX as usize =>
-            {
-                EncodeError::TooLong
-            }
-            _ => EncodeError::Property,
-        }
-    }
-
     const fn may_repeat(identifier: u8, context: Context) -> bool {
-        const USER_PROPERTY: u8 = 0x26;
-        const SUBSCRIPTION_IDENTIFIER: u8 = 0x0b;
         identifier == USER_PROPERTY
             || identifier == SUBSCRIPTION_IDENTIFIER && context.0 == Context::Publish.0
     }
@@ -254,26 +215,41 @@ impl Property<'_> {
 impl<'a> Element<'a> for Property<'a> {}
 
 impl<'a> Sealed<'a> for Property<'a> {
-    #[inline(always)]
+    /// Not used: whether a property may stand somewhere depends on those before it.
+    fn check(input: &'a [u8]) -> Parsed<'a, ()> {
+        Self::read(input).map(|(input, _)| (input, ()))
+    }
+
+    #[inline(never)]
     fn read(input: &'a [u8]) -> Parsed<'a, Option<Self>> {
         let (input, identifier) = be_u8(input)?;
-        let (input, property) = Self::read_value(identifier, input)?;
-        Ok((input, Some(property)))
+        let Some(kind) = Self::kind(identifier) else {
+            return leaf::fail(DecodeError::PropertyIdentifier);
+        };
+        let (input, value) = kind.read(input)?;
+        Ok((input, Self::new(identifier, value)))
     }
 
     fn encoded_len(&self) -> usize {
-        1 + self.value_len()
+        let (kind, value) = self.parts();
+        1 + kind.len(&value)
     }
 
+    #[inline(never)]
     fn write(&self, to: &mut Writer<'_>) {
+        let (kind, value) = self.parts();
         to.u8(self.identifier());
-        self.write_value(to);
+        kind.write(&value, to);
     }
 }
 
 impl<'a> Element<'a> for UserProperty<'a> {}
 
 impl<'a> Sealed<'a> for UserProperty<'a> {
+    fn check(input: &'a [u8]) -> Parsed<'a, ()> {
+        Property::check(input)
+    }
+
     fn read(input: &'a [u8]) -> Parsed<'a, Option<Self>> {
         let (input, property) = Property::read(input)?;
         match property {
@@ -290,6 +266,10 @@ impl<'a> Sealed<'a> for UserProperty<'a> {
         Property::UserProperty(*self).write(to);
     }
 }
+
+const SUBSCRIPTION_IDENTIFIER: u8 = 0x0b;
+const TOPIC_ALIAS: u8 = 0x23;
+const USER_PROPERTY: u8 = 0x26;
 
 /// Which properties have been seen: each identifier fits a bit.
 #[derive(Default)]
@@ -322,225 +302,277 @@ pub(super) fn read(input: &[u8], context: Context) -> Parsed<'_, Properties<'_>>
 fn validate(mut bytes: &[u8], context: Context) -> Result<(), nom::Err<DecodeError>> {
     let mut seen = Seen::default();
     while let Some((&identifier, rest)) = bytes.split_first() {
-        if Property::contexts(identifier) & context.0 == 0 {
-            return leaf::fail(DecodeError::PropertyIdentifier);
-        }
+        let kind = match Property::kind(identifier) {
+            Some(kind) if Property::contexts(identifier) & context.0 != 0 => kind,
+            _ => return leaf::fail(DecodeError::PropertyIdentifier),
+        };
         if !seen.accepts(identifier, context) {
             return leaf::fail(DecodeError::PropertyRepeated);
         }
-        let (rest, property) = Property::read_value(identifier, rest)?;
-        if !property.is_in_range() {
-            return leaf::fail(property.out_of_range());
+        let value;
+        (bytes, value) = kind.read(rest)?;
+        if let Err(error) = kind.check(&value) {
+            let alias = identifier == TOPIC_ALIAS;
+            return leaf::fail(if alias { DecodeError::TopicAlias } else { error });
         }
-        bytes = rest;
     }
     Ok(())
 }
 
-/// The number of bytes of `properties` without their length, all of them checked as a receiver
-/// would.
-pub(super) fn encoded_len<'a>(
-    properties: impl Iterator<Item = Property<'a>>,
+/// Adds up the number of bytes of properties, and checks them as a receiver would.
+pub(super) struct Measure {
+    context: Context,
+    seen: Seen,
+    len: usize,
+    error: Option<EncodeError>,
+}
+
+impl Measure {
+    pub(super) fn new(context: Context) -> Self {
+        Self { context, seen: Seen::default(), len: 0, error: None }
+    }
+
+    #[inline(never)]
+    pub(super) fn add(&mut self, property: &Property<'_>) {
+        let identifier = property.identifier();
+        let (kind, value) = property.parts();
+        self.len += 1 + kind.len(&value);
+        let error = kind.check_given(&value).err();
+        let legal = Property::contexts(identifier) & self.context.0 != 0
+            && self.seen.accepts(identifier, self.context);
+        let error = if legal { error } else { error.or(Some(EncodeError::Property)) };
+        self.error = self.error.or(error);
+    }
+
+    /// The number of bytes, without the length in front.
+    pub(super) fn len(self) -> Result<usize, EncodeError> {
+        match self.error {
+            None => Ok(self.len),
+            Some(error) => Err(error),
+        }
+    }
+
+    /// The number of bytes, with the length in front.
+    pub(super) fn len_with_prefix(self) -> Result<usize, EncodeError> {
+        let len = self.len()?;
+        Ok(varint::len(len as u32) + len)
+    }
+}
+
+/// The number of bytes that [`write`] takes; checks the properties as a receiver would.
+#[inline(never)]
+pub(super) fn encoded_len(
+    properties: Properties<'_>,
     context: Context,
 ) -> Result<usize, EncodeError> {
-    let mut seen = Seen::default();
-    let mut len = 0;
-    for property in properties {
-        let identifier = property.identifier();
-        let legal = Property::contexts(identifier) & context.0 != 0;
-        if !legal || !property.is_in_range() || !seen.accepts(identifier, context) {
-            return Err(property.unsendable());
-        }
-        len += property.encoded_len();
-    }
-    Ok(len)
+    let mut measure = Measure::new(context);
+    properties.iter().for_each(|property| measure.add(&property));
+    measure.len_with_prefix()
 }
 
-/// The two halves of reading, measuring and writing one type of value.
-trait Codec<'a> {
-    type Value;
-
-    fn read(input: &'a [u8]) -> Parsed<'a, Self::Value>;
-    fn len(value: &Self::Value) -> usize;
-    fn write(value: &Self::Value, to: &mut Writer<'_>);
+/// Writes the length of these properties, and them.
+#[inline(never)]
+pub(super) fn write(properties: Properties<'_>, to: &mut Writer<'_>) {
+    to.varint(properties.encoded_len() as u32);
+    properties.write(to);
 }
 
-mod codec {
-    use super::*;
+/// How a value is encoded, and which values there are.
+#[derive(Clone, Copy)]
+enum Kind {
+    /// One byte, 0 or 1.
+    Flag,
+    Two,
+    NonZeroTwo,
+    Four,
+    NonZeroFour,
+    /// A variable byte integer, not 0.
+    Variable,
+    Binary,
+    String,
+    Topic,
+    Pair,
+}
 
-    pub(super) struct Flag;
-    pub(super) struct Level;
-    pub(super) struct Two;
-    pub(super) struct Four;
-    pub(super) struct Variable;
-    pub(super) struct Binary;
-    pub(super) struct String;
-    pub(super) struct TopicName;
-    pub(super) struct Pair;
+/// A value of any kind, in the one or two of its fields that the kind has.
+#[derive(Clone, Copy, Default)]
+struct Value<'a> {
+    number: u32,
+    bytes: &'a [u8],
+    /// The second half of a pair.
+    more: &'a [u8],
+}
 
-    impl<'a> Codec<'a> for Flag {
-        type Value = bool;
-
-        #[inline(always)]
-        fn read(input: &'a [u8]) -> Parsed<'a, bool> {
-            match be_u8(input)? {
-                (input, byte @ 0..=1) => Ok((input, byte == 1)),
-                _ => leaf::fail(DecodeError::PropertyValue),
+impl Kind {
+    /// Takes a value of this kind off the front, without a look at it.
+    #[cfg_attr(not(target_pointer_width = "32"), inline(always))]
+    fn read(self, input: &[u8]) -> Parsed<'_, Value<'_>> {
+        let mut value = Value::default();
+        let mut input = input;
+        match self {
+            Self::Flag => {
+                let (rest, number) = be_u8(input)?;
+                (input, value.number) = (rest, number.into());
+            }
+            Self::Two | Self::NonZeroTwo => {
+                let (rest, number) = be_u16(input)?;
+                (input, value.number) = (rest, number.into());
+            }
+            Self::Four | Self::NonZeroFour => (input, value.number) = be_u32(input)?,
+            Self::Variable => (input, value.number) = leaf::varint(input)?,
+            Self::Binary | Self::String | Self::Topic => {
+                (input, value.bytes) = leaf::binary(input)?
+            }
+            Self::Pair => {
+                (input, value.bytes) = leaf::binary(input)?;
+                (input, value.more) = leaf::binary(input)?;
             }
         }
+        Ok((input, value))
+    }
 
-        fn len(_: &bool) -> usize {
-            1
-        }
+    /// Checks a received value.
+    #[inline(always)]
+    fn check(self, value: &Value<'_>) -> Result<(), DecodeError> {
+        let good = match self {
+            Self::Flag => value.number <= 1,
+            Self::NonZeroTwo | Self::NonZeroFour | Self::Variable => value.number != 0,
+            Self::Two | Self::Four | Self::Binary => true,
+            Self::String => return Text::check(value.bytes).map(drop),
+            Self::Topic => return text::topic(value.bytes).map(drop),
+            Self::Pair => {
+                Text::check(value.bytes)?;
+                return Text::check(value.more).map(drop);
+            }
+        };
+        if good { Ok(()) } else { Err(DecodeError::PropertyValue) }
+    }
 
-        fn write(value: &bool, to: &mut Writer<'_>) {
-            to.u8((*value).into());
+    /// Checks a value to be sent; text has been checked.
+    fn check_given(self, value: &Value<'_>) -> Result<(), EncodeError> {
+        let good = match self {
+            Self::Flag => value.number <= 1,
+            Self::NonZeroTwo | Self::NonZeroFour => value.number != 0,
+            Self::Variable => (1..=varint::MAX).contains(&value.number),
+            Self::Topic => !value.bytes.is_empty(),
+            Self::Binary if value.bytes.len() > u16::MAX.into() => {
+                return Err(EncodeError::TooLong);
+            }
+            _ => true,
+        };
+        if good { Ok(()) } else { Err(EncodeError::Property) }
+    }
+
+    fn len(self, value: &Value<'_>) -> usize {
+        match self {
+            Self::Flag => 1,
+            Self::Two | Self::NonZeroTwo => 2,
+            Self::Four | Self::NonZeroFour => 4,
+            Self::Variable => varint::len(value.number),
+            Self::Binary | Self::String | Self::Topic => 2 + value.bytes.len(),
+            Self::Pair => 4 + value.bytes.len() + value.more.len(),
         }
     }
 
-    impl<'a> Codec<'a> for Level {
-        type Value = QoS;
-
-        fn read(input: &'a [u8]) -> Parsed<'a, QoS> {
-            let (input, byte) = be_u8(input)?;
-            match QoS::from_u8(byte) {
-                Some(qos) => Ok((input, qos)),
-                None => leaf::fail(DecodeError::PropertyValue),
+    fn write(self, value: &Value<'_>, to: &mut Writer<'_>) {
+        match self {
+            Self::Flag => to.u8(value.number as u8),
+            Self::Two | Self::NonZeroTwo => to.u16(value.number as u16),
+            Self::Four | Self::NonZeroFour => to.u32(value.number),
+            Self::Variable => to.varint(value.number),
+            Self::Binary | Self::String | Self::Topic => to.binary(value.bytes),
+            Self::Pair => {
+                to.binary(value.bytes);
+                to.binary(value.more);
             }
         }
+    }
+}
 
-        fn len(_: &QoS) -> usize {
-            1
-        }
+/// What a property carries, to and from a [`Value`] that has been checked.
+trait Carried<'a> {
+    fn from_value(value: Value<'a>) -> Self;
 
-        fn write(value: &QoS, to: &mut Writer<'_>) {
-            to.u8(*value as u8);
-        }
+    fn into_value(self) -> Value<'a>;
+}
+
+impl<'a> Carried<'a> for bool {
+    fn from_value(value: Value<'a>) -> Self {
+        value.number != 0
     }
 
-    impl<'a> Codec<'a> for Two {
-        type Value = u16;
+    fn into_value(self) -> Value<'a> {
+        u32::from(self).into_value()
+    }
+}
 
-        #[inline(always)]
-        fn read(input: &'a [u8]) -> Parsed<'a, u16> {
-            be_u16(input)
-        }
-
-        fn len(_: &u16) -> usize {
-            2
-        }
-
-        fn write(value: &u16, to: &mut Writer<'_>) {
-            to.u16(*value);
-        }
+impl<'a> Carried<'a> for QoS {
+    fn from_value(value: Value<'a>) -> Self {
+        if value.number == 0 { Self::AtMostOnce } else { Self::AtLeastOnce }
     }
 
-    impl<'a> Codec<'a> for Four {
-        type Value = u32;
+    fn into_value(self) -> Value<'a> {
+        (self as u32).into_value()
+    }
+}
 
-        #[inline(always)]
-        fn read(input: &'a [u8]) -> Parsed<'a, u32> {
-            be_u32(input)
-        }
-
-        fn len(_: &u32) -> usize {
-            4
-        }
-
-        fn write(value: &u32, to: &mut Writer<'_>) {
-            to.u32(*value);
-        }
+impl<'a> Carried<'a> for u16 {
+    fn from_value(value: Value<'a>) -> Self {
+        value.number as Self
     }
 
-    impl<'a> Codec<'a> for Variable {
-        type Value = u32;
+    fn into_value(self) -> Value<'a> {
+        u32::from(self).into_value()
+    }
+}
 
-        #[inline(always)]
-        fn read(input: &'a [u8]) -> Parsed<'a, u32> {
-            leaf::varint(input)
-        }
-
-        fn len(value: &u32) -> usize {
-            varint::len(*value)
-        }
-
-        fn write(value: &u32, to: &mut Writer<'_>) {
-            to.varint(*value);
-        }
+impl<'a> Carried<'a> for u32 {
+    fn from_value(value: Value<'a>) -> Self {
+        value.number
     }
 
-    impl<'a> Codec<'a> for Binary {
-        type Value = &'a [u8];
+    fn into_value(self) -> Value<'a> {
+        Value { number: self, ..Value::default() }
+    }
+}
 
-        #[inline(always)]
-        fn read(input: &'a [u8]) -> Parsed<'a, &'a [u8]> {
-            leaf::binary(input)
-        }
-
-        fn len(value: &&'a [u8]) -> usize {
-            2 + value.len()
-        }
-
-        fn write(value: &&'a [u8], to: &mut Writer<'_>) {
-            to.binary(value);
-        }
+impl<'a> Carried<'a> for &'a [u8] {
+    fn from_value(value: Value<'a>) -> Self {
+        value.bytes
     }
 
-    impl<'a> Codec<'a> for String {
-        type Value = Text<'a>;
+    fn into_value(self) -> Value<'a> {
+        Value { bytes: self, ..Value::default() }
+    }
+}
 
-        #[inline(always)]
-        fn read(input: &'a [u8]) -> Parsed<'a, Text<'a>> {
-            leaf::string(input)
-        }
-
-        fn len(value: &Text<'a>) -> usize {
-            2 + value.len()
-        }
-
-        fn write(value: &Text<'a>, to: &mut Writer<'_>) {
-            to.string(*value);
-        }
+impl<'a> Carried<'a> for Text<'a> {
+    fn from_value(value: Value<'a>) -> Self {
+        Self::from_validated(value.bytes)
     }
 
-    impl<'a> Codec<'a> for TopicName {
-        type Value = Topic<'a>;
+    fn into_value(self) -> Value<'a> {
+        self.as_bytes().into_value()
+    }
+}
 
-        #[inline(always)]
-        fn read(input: &'a [u8]) -> Parsed<'a, Topic<'a>> {
-            let (input, bytes) = leaf::binary(input)?;
-            match text::topic(bytes) {
-                Ok(topic) => Ok((input, topic)),
-                Err(error) => leaf::fail(error),
-            }
-        }
-
-        fn len(value: &Topic<'a>) -> usize {
-            2 + value.len()
-        }
-
-        fn write(value: &Topic<'a>, to: &mut Writer<'_>) {
-            to.binary(value.as_bytes());
-        }
+impl<'a> Carried<'a> for Topic<'a> {
+    fn from_value(value: Value<'a>) -> Self {
+        Self::from_validated(value.bytes)
     }
 
-    impl<'a> Codec<'a> for Pair {
-        type Value = UserProperty<'a>;
+    fn into_value(self) -> Value<'a> {
+        self.as_bytes().into_value()
+    }
+}
 
-        #[inline(always)]
-        fn read(input: &'a [u8]) -> Parsed<'a, UserProperty<'a>> {
-            let (input, name) = leaf::string(input)?;
-            let (input, value) = leaf::string(input)?;
-            Ok((input, UserProperty { name, value }))
-        }
+impl<'a> Carried<'a> for UserProperty<'a> {
+    fn from_value(value: Value<'a>) -> Self {
+        let [name, value] = [value.bytes, value.more].map(Text::from_validated);
+        Self { name, value }
+    }
 
-        fn len(value: &UserProperty<'a>) -> usize {
-            4 + value.name.len() + value.value.len()
-        }
-
-        fn write(value: &UserProperty<'a>, to: &mut Writer<'_>) {
-            to.string(value.name);
-            to.string(value.value);
-        }
+    fn into_value(self) -> Value<'a> {
+        Value { bytes: self.name.as_bytes(), more: self.value.as_bytes(), number: 0 }
     }
 }

@@ -4,7 +4,7 @@ use super::{
     DecodeError, Encode, EncodeError, Header, Packet, PacketId, PacketType, Properties, QoS,
     Version, Writer,
     leaf::{self, Parsed, be_u16},
-    properties::{self, Context, Property},
+    properties::{self, Context, Measure, Property},
     text, varint,
 };
 use crate::{sink::Payload, topic::Topic};
@@ -196,9 +196,15 @@ impl<'p> Head<'p> {
         }
     }
 
+    /// The number of bytes of properties and alias, without their length.
+    #[inline(never)]
     fn properties_len(&self) -> Result<usize, EncodeError> {
-        let properties = self.publish.properties.iter().chain(self.alias());
-        properties::encoded_len(properties, Context::Publish)
+        let mut measure = Measure::new(Context::Publish);
+        self.publish.properties.iter().for_each(|property| measure.add(&property));
+        if let Some(alias) = self.alias() {
+            measure.add(&alias);
+        }
+        measure.len()
     }
 
     /// Whether the packet has neither properties nor an alias to write.

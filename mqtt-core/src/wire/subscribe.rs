@@ -7,7 +7,7 @@ use super::{
     list::{self, Element, List, Sealed},
     properties::{self, Context},
     publish::packet_id,
-    text, varint,
+    text,
 };
 use crate::{reason::ReasonCode, topic::Filter};
 
@@ -71,36 +71,51 @@ impl<'a> Subscription<'a> {
             | (self.retain_handling as u8) << 4
     }
 
-    fn with_options(filter: Filter<'a>, options: u8) -> Result<Self, DecodeError> {
-        let retain_handling = match options >> 4 {
-            0 => RetainHandling::Send,
-            1 => RetainHandling::SendIfNew,
-            2 => RetainHandling::DoNotSend,
-            3 => return Err(DecodeError::SubscriptionValue),
-            _ => return Err(DecodeError::SubscriptionOptions),
-        };
-        let Some(qos) = QoS::from_u8(options & 0b11) else {
-            return Err(DecodeError::SubscriptionValue);
-        };
-        let no_local = options & 1 << 2 != 0;
-        if no_local && filter.is_shared() {
-            return Err(DecodeError::SharedNoLocal);
+    /// With options that have been checked.
+    fn with_options(filter: Filter<'a>, options: u8) -> Self {
+        Self {
+            filter,
+            qos: QoS::from_u8(options & 0b11).unwrap_or_default(),
+            no_local: options & 1 << 2 != 0,
+            retain_as_published: options & 1 << 3 != 0,
+            retain_handling: match options >> 4 {
+                0 => RetainHandling::Send,
+                1 => RetainHandling::SendIfNew,
+                _ => RetainHandling::DoNotSend,
+            },
         }
-        let retain_as_published = options & 1 << 3 != 0;
-        Ok(Self { filter, qos, no_local, retain_as_published, retain_handling })
     }
+}
+
+fn check_options(filter: Filter<'_>, options: u8) -> Result<(), DecodeError> {
+    if options >> 4 > 3 {
+        return Err(DecodeError::SubscriptionOptions);
+    }
+    if options >> 4 == 3 || options & 0b11 == 3 {
+        return Err(DecodeError::SubscriptionValue);
+    }
+    if options & 1 << 2 != 0 && filter.is_shared() {
+        return Err(DecodeError::SharedNoLocal);
+    }
+    Ok(())
 }
 
 impl<'a> Element<'a> for Subscription<'a> {}
 
 impl<'a> Sealed<'a> for Subscription<'a> {
-    fn read(input: &'a [u8]) -> Parsed<'a, Option<Self>> {
+    fn check(input: &'a [u8]) -> Parsed<'a, ()> {
         let (input, filter) = filter(input)?;
         let (input, options) = be_u8(input)?;
-        match Self::with_options(filter, options) {
-            Ok(subscription) => Ok((input, Some(subscription))),
+        match check_options(filter, options) {
+            Ok(()) => Ok((input, ())),
             Err(error) => leaf::fail(error),
         }
+    }
+
+    fn read(input: &'a [u8]) -> Parsed<'a, Option<Self>> {
+        let (input, filter) = leaf::binary(input)?;
+        let (input, options) = be_u8(input)?;
+        Ok((input, Some(Self::with_options(Filter::from_validated(filter), options))))
     }
 
     fn encoded_len(&self) -> usize {
@@ -116,9 +131,14 @@ impl<'a> Sealed<'a> for Subscription<'a> {
 impl<'a> Element<'a> for Filter<'a> {}
 
 impl<'a> Sealed<'a> for Filter<'a> {
+    fn check(input: &'a [u8]) -> Parsed<'a, ()> {
+        let (input, _) = filter(input)?;
+        Ok((input, ()))
+    }
+
     fn read(input: &'a [u8]) -> Parsed<'a, Option<Self>> {
-        let (input, filter) = filter(input)?;
-        Ok((input, Some(filter)))
+        let (input, filter) = leaf::binary(input)?;
+        Ok((input, Some(Self::from_validated(filter))))
     }
 
     fn encoded_len(&self) -> usize {
@@ -142,6 +162,11 @@ fn filter(input: &[u8]) -> Parsed<'_, Filter<'_>> {
 impl Element<'_> for ReasonCode {}
 
 impl<'a> Sealed<'a> for ReasonCode {
+    fn check(input: &'a [u8]) -> Parsed<'a, ()> {
+        let (input, _) = Self::read(input)?;
+        Ok((input, ()))
+    }
+
     fn read(input: &'a [u8]) -> Parsed<'a, Option<Self>> {
         let (input, code) = be_u8(input)?;
         match Self::from_u8(code) {
@@ -177,8 +202,7 @@ fn head_len(
     properties: Properties<'_>,
 ) -> Result<usize, EncodeError> {
     if version.is_v5() {
-        let len = properties::encoded_len(properties.iter(), context)?;
-        Ok(2 + varint::len(len as u32) + len)
+        Ok(2 + properties::encoded_len(properties, context)?)
     } else if properties.is_empty() {
         Ok(2)
     } else {
@@ -189,8 +213,7 @@ fn head_len(
 fn write_head(version: Version, id: PacketId, properties: Properties<'_>, to: &mut Writer<'_>) {
     to.u16(id.get());
     if version.is_v5() {
-        to.varint(properties.encoded_len() as u32);
-        properties.write(to);
+        properties::write(properties, to);
     }
 }
 

@@ -51,12 +51,18 @@ impl<'a> Text<'a> {
         Ok(Self(bytes))
     }
 
+    /// Wraps what [`Text::check`] has accepted.
+    pub(super) const fn from_validated(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
     /// The text in `bytes` read from a packet.
     #[inline(always)]
     pub(super) fn check(bytes: &'a [u8]) -> Result<Self, DecodeError> {
-        if is_remarkable(bytes, false) {
-            check_slowly(bytes)?;
+        if !SMALL && !is_remarkable(bytes, false) {
+            return Ok(Self(bytes));
         }
+        check_slowly(bytes, false)?;
         Ok(Self(bytes))
     }
 
@@ -132,12 +138,10 @@ pub(super) fn topic(bytes: &[u8]) -> Result<Topic<'_>, DecodeError> {
     if bytes.is_empty() {
         return Err(DecodeError::TopicName);
     }
-    if is_remarkable(bytes, true) {
-        check_slowly(bytes)?;
-        if bytes.iter().any(|byte| matches!(byte, b'+' | b'#')) {
-            return Err(DecodeError::TopicName);
-        }
+    if !SMALL && !is_remarkable(bytes, true) {
+        return Ok(Topic::from_validated(bytes));
     }
+    check_slowly(bytes, true)?;
     Ok(Topic::from_validated(bytes))
 }
 
@@ -148,14 +152,21 @@ pub(super) fn filter(bytes: &[u8]) -> Result<Filter<'_>, DecodeError> {
     Ok(Filter::from_validated(bytes))
 }
 
+/// Small machines have no vector instructions, and no flash for what would use them.
+const SMALL: bool = cfg!(target_pointer_width = "32");
+
 #[cold]
 #[inline(never)]
-fn check_slowly(bytes: &[u8]) -> Result<(), DecodeError> {
+fn check_slowly(bytes: &[u8], is_topic: bool) -> Result<(), DecodeError> {
     if core::str::from_utf8(bytes).is_err() {
         return Err(DecodeError::Utf8);
     }
-    if bytes.contains(&0) {
-        return Err(DecodeError::Null);
+    for byte in bytes {
+        match byte {
+            0 => return Err(DecodeError::Null),
+            b'+' | b'#' if is_topic => return Err(DecodeError::TopicName),
+            _ => {}
+        }
     }
     Ok(())
 }
