@@ -6,6 +6,8 @@
 //! | [`Records`] | the same without messages | packet identifiers: the application publishes again on [`Event::Resend`](crate::Event::Resend) |
 //! | [`Heap`] | grows to a limit (feature `alloc`) | heads, and payloads by reference count |
 //!
+//! [`Aliased`] adds topic aliases to any of them.
+//!
 //! Anything else that implements [`Store`] serves as well, a flash-backed one for instance, also
 //! by `&mut` and as a trait object.
 
@@ -252,7 +254,8 @@ impl<'m> Outgoing<'m> {
     ///
     /// # Errors
     ///
-    /// [`EncodeError`] if `version` has no such packet or it is not valid, at QoS 0 in particular.
+    /// [`EncodeError`] if `version` has no such packet or it is not valid, at QoS 0 or with a topic
+    /// alias in particular.
     ///
     /// ```
     /// use mqtt_core::{PacketId, Publish, QoS, Topic, Version, store::{Fixed, Outgoing, Store}};
@@ -269,6 +272,9 @@ impl<'m> Outgoing<'m> {
         id: PacketId,
         publish: &'m Publish<'m>,
     ) -> Result<Self, EncodeError> {
+        if publish.properties.topic_alias().is_some() {
+            return Err(EncodeError::Property);
+        }
         let head = Head::new(Delivery { packet_id: Some(id), dup: false }, publish);
         let remaining_length = head.remaining_length(version)?;
         let len = wire::packet_len(remaining_length)?;

@@ -127,3 +127,22 @@ fn hash(topic: &[u8]) -> u32 {
         .chain([rest])
         .fold(0, |hash, word| (hash.rotate_left(5) ^ word).wrapping_mul(0x9e37_79b9))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Aliased, Records, Store};
+
+    #[test]
+    fn topics_with_the_same_hash_are_told_apart() {
+        let [first, second] = ["pump/vqgcrr", "pump/fliurv"].map(|name| Topic::new(name).unwrap());
+        assert_eq!(hash(first.as_bytes()), hash(second.as_bytes()));
+        let mut store = Aliased::<_, 2, 16>::new(Records::<1>::new());
+        let aliases = store.outbound_aliases().unwrap();
+        aliases.set(1, first).unwrap();
+        assert_eq!(aliases.find(second, 2), Some(Alias::New(2)));
+        aliases.set(2, second).unwrap();
+        assert_eq!(aliases.find(second, 2), Some(Alias::Known(2)));
+        assert_eq!(aliases.find(first, 2), Some(Alias::Known(1)));
+    }
+}

@@ -12,7 +12,7 @@ use crate::{store::Full, wire::PacketId};
 /// go. The nodes lie close together in no particular order: when one goes, the last moves to its
 /// place. So memory follows the number of values: it is halved, at least, when three quarters are
 /// unused, down to room for [`FLOOR`].
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Chain<T> {
     nodes: Vec<Node<T>>,
     places: HashTable<Place>,
@@ -32,7 +32,7 @@ struct Ends {
     last: u16,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Node<T> {
     id: PacketId,
     previous: u16,
