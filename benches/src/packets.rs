@@ -76,12 +76,15 @@ pub fn suback() -> Packet<'static> {
     Packet::SubAck(packet_id(7), SubAck { reasons, ..SubAck::default() })
 }
 
-/// 1,000 packets as a busy client receives them. Of twenty, ten are messages at QoS 0, four are
+/// How many packets [`mixed`] has.
+pub const MIXED: usize = 1_000;
+
+/// Packets as a busy client receives them. Of twenty, ten are messages at QoS 0, four are
 /// messages at QoS 1 (on 5.0, two of them with properties), and five acknowledge what it sends.
 pub fn mixed(version: Version) -> &'static [u8] {
     let rich = if version.is_v5() { publish_with_properties } else { publish_qos1 };
     let mut stream = Vec::new();
-    for id in 1..=50 {
+    for id in 1..=MIXED as u16 / 20 {
         let pair = [publish(16), publish(64)];
         let singles = [
             publish_qos1(id),

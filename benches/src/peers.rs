@@ -17,23 +17,16 @@ use crate::{
     packets::bytes,
 };
 
-/// Appends `pieces` one after the other to a buffer and calls `decode`, which gives the length of
-/// the packet at its front, until it gives 0. Gives the number of packets.
-fn decode_from_buffer(pieces: &[&[u8]], mut decode: impl FnMut(&[u8]) -> usize) -> usize {
+/// Appends `pieces` one after the other to a buffer. After each, `decode` decodes what is whole: it
+/// gives the number of packets, and how many bytes are left.
+fn decode_from_buffer(pieces: &[&[u8]], mut decode: impl FnMut(&[u8]) -> (usize, usize)) -> usize {
     let mut buffer = Vec::with_capacity(1 << 14);
     let mut packets = 0;
     for piece in pieces {
         buffer.extend_from_slice(piece);
-        let mut taken = 0;
-        loop {
-            match decode(&buffer[taken..]) {
-                0 => break,
-                len => taken += len,
-            }
-            packets += 1;
-        }
-        buffer.copy_within(taken.., 0);
-        buffer.truncate(buffer.len() - taken);
+        let (more, left) = decode(&buffer);
+        packets += more;
+        buffer.drain(..buffer.len() - left);
     }
     packets
 }
@@ -42,17 +35,15 @@ fn decode_from_buffer(pieces: &[&[u8]], mut decode: impl FnMut(&[u8]) -> usize) 
 pub struct MqttCore;
 
 impl MqttCore {
-    /// Gives the packet's length, 0 if it is not whole.
     #[inline(always)]
-    fn decode_front(version: Version, bytes: &[u8]) -> usize {
-        match Packet::decode(version, bytes) {
-            Ok(Decoded::Packet { packet, len }) => {
-                see(&packet);
-                len
-            }
-            Ok(Decoded::Incomplete { .. }) => 0,
-            Err(error) => panic!("{error}"),
+    fn decode_slice(version: Version, mut input: &[u8]) -> (usize, usize) {
+        let mut packets = 0;
+        while let Ok(Decoded::Packet { ref packet, len }) = Packet::decode(version, input) {
+            see(packet);
+            input = &input[len..];
+            packets += 1;
         }
+        (packets, input.len())
     }
 }
 
@@ -66,15 +57,12 @@ impl Codec for MqttCore {
         (version, bytes)
     }
 
-    #[inline(always)]
-    fn decode((version, input): &mut Self::Input) -> bool {
-        let len = Self::decode_front(*version, input);
-        *input = &input[len..];
-        len != 0
+    fn decode((version, input): &mut Self::Input) -> usize {
+        Self::decode_slice(*version, input).0
     }
 
     fn decode_pieces(version: Version, pieces: &[&[u8]]) -> usize {
-        decode_from_buffer(pieces, |bytes| Self::decode_front(version, bytes))
+        decode_from_buffer(pieces, |bytes| Self::decode_slice(version, bytes))
     }
 
     fn packet(_: Version, ours: &Packet<'static>) -> Self::Packet {
@@ -99,26 +87,27 @@ impl Codec for MqttCore {
 pub struct Mqttrs;
 
 impl Mqttrs {
-    /// Gives the packet's length, 0 if it is not whole. The library does not tell.
     #[inline(always)]
-    fn decode_front(bytes: &[u8]) -> usize {
-        match mqttrs::decode_slice(bytes).expect("valid") {
-            Some(packet) => {
-                see(&packet);
-                match *bytes {
-                    [_, len @ ..0x80, ..] => 2 + usize::from(len),
-                    [_, low, high @ ..0x80, ..] => {
-                        3 + (usize::from(low & 0x7f) | usize::from(high) << 7)
-                    }
-                    [_, low, middle, high, ..] => {
-                        let low = usize::from(low & 0x7f) | usize::from(middle & 0x7f) << 7;
-                        4 + (low | usize::from(high) << 14)
-                    }
-                    _ => 0,
+    fn decode_slice(mut input: &[u8]) -> (usize, usize) {
+        let mut packets = 0;
+        while let Ok(Some(ref packet)) = mqttrs::decode_slice(input) {
+            see(packet);
+            // The library does not tell how long the packet was.
+            let len = match *input {
+                [_, len @ ..0x80, ..] => 2 + usize::from(len),
+                [_, low, high @ ..0x80, ..] => {
+                    3 + (usize::from(low & 0x7f) | usize::from(high) << 7)
                 }
-            }
-            None => 0,
+                [_, low, middle, high, ..] => {
+                    let low = usize::from(low & 0x7f) | usize::from(middle & 0x7f) << 7;
+                    4 + (low | usize::from(high) << 14)
+                }
+                _ => break,
+            };
+            input = &input[len..];
+            packets += 1;
         }
+        (packets, input.len())
     }
 }
 
@@ -132,18 +121,12 @@ impl Codec for Mqttrs {
         bytes
     }
 
-    #[inline(always)]
-    fn decode(input: &mut Self::Input) -> bool {
-        if input.is_empty() {
-            return false;
-        }
-        let len = Self::decode_front(input);
-        *input = &input[len..];
-        len != 0
+    fn decode(input: &mut Self::Input) -> usize {
+        Self::decode_slice(input).0
     }
 
     fn decode_pieces(_: Version, pieces: &[&[u8]]) -> usize {
-        decode_from_buffer(pieces, Self::decode_front)
+        decode_from_buffer(pieces, Self::decode_slice)
     }
 
     fn packet(version: Version, ours: &Packet<'static>) -> Self::Packet {
@@ -166,7 +149,7 @@ impl Codec for Mqttrs {
 
 /// rumqttc has a module per version, with the same surface.
 macro_rules! rumqttc {
-    ($name:ident, $packet:path, $limit:expr, $incomplete:path) => {
+    ($name:ident, $packet:path, $limit:expr) => {
         /// rumqttc: the codec of its module for this version; counts references.
         pub struct $name;
 
@@ -181,15 +164,13 @@ macro_rules! rumqttc {
             }
 
             #[inline(always)]
-            fn decode(input: &mut Self::Input) -> bool {
-                match <$packet>::read(input, $limit) {
-                    Ok(packet) => {
-                        see(&packet);
-                        true
-                    }
-                    Err($incomplete(_)) => false,
-                    Err(error) => panic!("{error}"),
+            fn decode(input: &mut Self::Input) -> usize {
+                let mut packets = 0;
+                while let Ok(ref packet) = <$packet>::read(input, $limit) {
+                    see(packet);
+                    packets += 1;
                 }
+                packets
             }
 
             fn decode_pieces(_: Version, pieces: &[&[u8]]) -> usize {
@@ -197,9 +178,7 @@ macro_rules! rumqttc {
                 let mut packets = 0;
                 for piece in pieces {
                     buffer.extend_from_slice(piece);
-                    while Self::decode(&mut buffer) {
-                        packets += 1;
-                    }
+                    packets += Self::decode(&mut buffer);
                 }
                 packets
             }
@@ -225,18 +204,8 @@ macro_rules! rumqttc {
     };
 }
 
-rumqttc!(
-    RumqttcV4,
-    rumqttc::mqttbytes::v4::Packet,
-    usize::MAX,
-    rumqttc::mqttbytes::Error::InsufficientBytes
-);
-rumqttc!(
-    RumqttcV5,
-    rumqttc::v5::mqttbytes::v5::Packet,
-    None,
-    rumqttc::v5::mqttbytes::Error::InsufficientBytes
-);
+rumqttc!(RumqttcV4, rumqttc::mqttbytes::v4::Packet, usize::MAX);
+rumqttc!(RumqttcV5, rumqttc::v5::mqttbytes::v5::Packet, None);
 
 /// mqtt-protocol-core: allocates every packet.
 pub struct MqttProtocolCore;
@@ -281,10 +250,24 @@ impl MqttProtocolCore {
         input: &mut Cursor<&[u8]>,
     ) -> Option<GenericPacket> {
         match builder.feed(input) {
-            PacketBuildResult::Complete(raw) => Some(Self::parse(version, &raw).expect("valid")),
+            PacketBuildResult::Complete(raw) => Self::parse(version, &raw),
             PacketBuildResult::Incomplete => None,
             PacketBuildResult::Error(error) => panic!("{error:?}"),
         }
+    }
+
+    #[inline(always)]
+    fn decode_cursor(
+        version: Version,
+        builder: &mut PacketBuilder,
+        input: &mut Cursor<&[u8]>,
+    ) -> usize {
+        let mut packets = 0;
+        while let Some(ref packet) = Self::next(version, builder, input) {
+            see(packet);
+            packets += 1;
+        }
+        packets
     }
 }
 
@@ -298,24 +281,15 @@ impl Codec for MqttProtocolCore {
         (version, PacketBuilder::new(), Cursor::new(bytes))
     }
 
-    fn decode((version, builder, input): &mut Self::Input) -> bool {
-        Self::next(*version, builder, input).is_some_and(|packet| {
-            see(&packet);
-            true
-        })
+    #[inline(always)]
+    fn decode((version, builder, input): &mut Self::Input) -> usize {
+        Self::decode_cursor(*version, builder, input)
     }
 
     fn decode_pieces(version: Version, pieces: &[&[u8]]) -> usize {
         let mut builder = PacketBuilder::new();
-        let mut packets = 0;
-        for piece in pieces {
-            let mut input = Cursor::new(*piece);
-            while let Some(packet) = Self::next(version, &mut builder, &mut input) {
-                see(&packet);
-                packets += 1;
-            }
-        }
-        packets
+        let decode = |piece| Self::decode_cursor(version, &mut builder, &mut Cursor::new(piece));
+        pieces.iter().copied().map(decode).sum()
     }
 
     fn packet(version: Version, ours: &Packet<'static>) -> Self::Packet {

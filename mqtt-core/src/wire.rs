@@ -230,10 +230,9 @@ impl PacketType {
 
     /// The lower four bits of the fixed header, where they are not the packet's own.
     const fn flags(self) -> u8 {
-        match self {
-            Self::PubRel | Self::Subscribe | Self::Unsubscribe => 0b0010,
-            _ => 0,
-        }
+        const MARKED: u16 =
+            PacketType::PubRel.bit() | PacketType::Subscribe.bit() | PacketType::Unsubscribe.bit();
+        if self.bit() & MARKED == 0 { 0 } else { 0b0010 }
     }
 
     /// The first byte of a packet with these flags.
@@ -308,68 +307,96 @@ impl<'a> Packet<'a> {
     ///
     /// [`DecodeError`] if no packet can have such a fixed header, or, once the packet is complete,
     /// if it is not valid.
-    #[inline]
     pub fn decode(version: Version, input: &'a [u8]) -> Result<Decoded<'a>, DecodeError> {
-        let Some((header, body)) = Header::decode(version, input)? else {
+        // Nearly every packet has a length of one or two bytes, and is there whole.
+        let (first, length, after) = match input {
+            [first, length @ ..0x80, after @ ..] => (first, usize::from(*length), after),
+            [first, low, high @ 1..0x80, after @ ..] => {
+                (first, usize::from(low & 0x7f) | usize::from(*high) << 7, after)
+            }
+            _ => return Self::decode_any(version, input),
+        };
+        if let Some((body, rest)) = after.split_at_checked(length)
+            && let Some(packet_type) = header::usual_packet_type(*first)
+        {
+            let len = input.len() - rest.len();
+            return Self::decode_body(version, packet_type, first & 0x0f, body, len);
+        }
+        Self::decode_any(version, input)
+    }
+
+    #[inline(never)]
+    fn decode_any(version: Version, input: &'a [u8]) -> Result<Decoded<'a>, DecodeError> {
+        let Some((header, after)) = Header::decode(version, input)? else {
             return Ok(Decoded::Incomplete { missing: if input.is_empty() { 2 } else { 1 } });
         };
-        match body.split_at_checked(header.remaining_length as usize) {
+        let Header { packet_type, flags, remaining_length } = header;
+        match after.split_at_checked(remaining_length as usize) {
             Some((body, rest)) => {
-                let packet = Self::decode_body(version, header, body)?;
-                Ok(Decoded::Packet { packet, len: input.len() - rest.len() })
+                let len = input.len() - rest.len();
+                Self::decode_body(version, packet_type, flags, body, len)
             }
             None => {
                 header.check_length(version)?;
-                Ok(Decoded::Incomplete { missing: header.remaining_length as usize - body.len() })
+                Ok(Decoded::Incomplete { missing: remaining_length as usize - after.len() })
             }
         }
     }
 
-    /// Decodes the `body` that belongs to `header`: exactly as many bytes as it says.
-    ///
-    /// # Errors
-    ///
-    /// [`DecodeError`] if it breaks the specification.
-    #[inline]
-    pub fn decode_body(
+    /// One function per shape, and nothing after it: it builds the result where the caller wants it.
+    #[inline(always)]
+    fn decode_body(
         version: Version,
-        header: Header,
+        packet_type: PacketType,
+        flags: u8,
         body: &'a [u8],
-    ) -> Result<Self, DecodeError> {
-        match header.packet_type {
-            PacketType::Publish => publish::packet(version, header, body),
+        len: usize,
+    ) -> Result<Decoded<'a>, DecodeError> {
+        match packet_type {
+            PacketType::Publish => publish::decode(version, flags, body, len),
             PacketType::PubAck | PacketType::PubRec | PacketType::PubRel | PacketType::PubComp => {
-                ack::packet(version, header, body)
+                ack::decode(version, packet_type, body, len)
             }
-            _ => Self::decode_rare(version, header, body),
+            _ => Self::decode_rare(version, packet_type, body, len),
         }
     }
 
     #[inline(never)]
-    fn decode_rare(version: Version, header: Header, body: &'a [u8]) -> Result<Self, DecodeError> {
-        match header.packet_type {
+    fn decode_rare(
+        version: Version,
+        packet_type: PacketType,
+        body: &'a [u8],
+        len: usize,
+    ) -> Result<Decoded<'a>, DecodeError> {
+        let packet = match packet_type {
             PacketType::Connect => {
-                Connect::read(body).map(|(v, connect)| Self::Connect(v, connect))
+                let (version, connect) = Connect::read(body)?;
+                Self::Connect(version, connect)
             }
-            PacketType::ConnAck => ConnAck::read(version, body).map(Self::ConnAck),
+            PacketType::ConnAck => Self::ConnAck(ConnAck::read(version, body)?),
             PacketType::Subscribe => {
-                Subscribe::read(version, body).map(|(id, body)| Self::Subscribe(id, body))
+                let (id, subscribe) = Subscribe::read(version, body)?;
+                Self::Subscribe(id, subscribe)
             }
             PacketType::SubAck => {
-                SubAck::read(version, body).map(|(id, body)| Self::SubAck(id, body))
+                let (id, ack) = SubAck::read(version, body)?;
+                Self::SubAck(id, ack)
             }
             PacketType::Unsubscribe => {
-                Unsubscribe::read(version, body).map(|(id, body)| Self::Unsubscribe(id, body))
+                let (id, unsubscribe) = Unsubscribe::read(version, body)?;
+                Self::Unsubscribe(id, unsubscribe)
             }
             PacketType::UnsubAck => {
-                UnsubAck::read(version, body).map(|(id, body)| Self::UnsubAck(id, body))
+                let (id, ack) = UnsubAck::read(version, body)?;
+                Self::UnsubAck(id, ack)
             }
-            PacketType::Disconnect => Disconnect::read(version, body).map(Self::Disconnect),
-            PacketType::Auth => Auth::read(version, body).map(Self::Auth),
-            PacketType::PingReq if body.is_empty() => Ok(Self::PingReq),
-            PacketType::PingResp if body.is_empty() => Ok(Self::PingResp),
-            _ => Err(DecodeError::TrailingBytes),
-        }
+            PacketType::Disconnect => Self::Disconnect(Disconnect::read(version, body)?),
+            PacketType::Auth => Self::Auth(Auth::read(version, body)?),
+            PacketType::PingReq if body.is_empty() => Self::PingReq,
+            PacketType::PingResp if body.is_empty() => Self::PingResp,
+            _ => return Err(DecodeError::TrailingBytes),
+        };
+        Ok(Decoded::Packet { packet, len })
     }
 
     /// The number of bytes of the whole packet.

@@ -1,7 +1,7 @@
 //! PUBACK, PUBREC, PUBREL and PUBCOMP: one shape.
 
 use super::{
-    DecodeError, Encode, EncodeError, Header, Packet, PacketId, PacketType, Properties, Version,
+    DecodeError, Decoded, Encode, EncodeError, Packet, PacketId, PacketType, Properties, Version,
     Writer,
     leaf::{self, Parsed, be_u8},
     properties::{self, Context},
@@ -25,20 +25,48 @@ impl From<ReasonCode> for Ack<'_> {
     }
 }
 
-/// Not inlined: it builds the packet where the caller wants it.
 #[inline(never)]
-pub(super) fn packet<'a>(
+pub(super) fn decode(
     version: Version,
-    header: Header,
-    body: &'a [u8],
-) -> Result<Packet<'a>, DecodeError> {
-    let (id, ack) = Ack::read(version, header.packet_type, body)?;
-    Ok(match header.packet_type {
+    packet_type: PacketType,
+    body: &[u8],
+    len: usize,
+) -> Result<Decoded<'_>, DecodeError> {
+    match bare(body) {
+        Some(id) => Ok(decoded(packet_type, id, Ack::default(), len)),
+        None => decode_long(version, packet_type, body, len),
+    }
+}
+
+#[inline(never)]
+fn decode_long(
+    version: Version,
+    packet_type: PacketType,
+    body: &[u8],
+    len: usize,
+) -> Result<Decoded<'_>, DecodeError> {
+    let (id, ack) = Ack::read_long(version, packet_type, body)?;
+    Ok(decoded(packet_type, id, ack, len))
+}
+
+#[inline(always)]
+fn decoded(packet_type: PacketType, id: PacketId, ack: Ack<'_>, len: usize) -> Decoded<'_> {
+    let packet = match packet_type {
         PacketType::PubAck => Packet::PubAck(id, ack),
         PacketType::PubRec => Packet::PubRec(id, ack),
         PacketType::PubRel => Packet::PubRel(id, ack),
         _ => Packet::PubComp(id, ack),
-    })
+    };
+    Decoded::Packet { packet, len }
+}
+
+/// The packet identifier, if it is all there is, as in nearly every acknowledgement.
+#[inline(always)]
+fn bare(body: &[u8]) -> Option<PacketId> {
+    match *body {
+        [high, low] => PacketId::new(u16::from_be_bytes([high, low])),
+        _ => None,
+    }
 }
 
 impl<'a> Ack<'a> {
@@ -49,13 +77,10 @@ impl<'a> Ack<'a> {
         packet: PacketType,
         body: &'a [u8],
     ) -> Result<(PacketId, Self), DecodeError> {
-        if let [high, low] = *body {
-            return match PacketId::new(u16::from_be_bytes([high, low])) {
-                Some(id) => Ok((id, Self::default())),
-                None => Err(DecodeError::PacketId),
-            };
+        match bare(body) {
+            Some(id) => Ok((id, Self::default())),
+            None => Self::read_long(version, packet, body),
         }
-        Self::read_long(version, packet, body)
     }
 
     #[inline(never)]
@@ -64,16 +89,12 @@ impl<'a> Ack<'a> {
         packet: PacketType,
         body: &'a [u8],
     ) -> Result<(PacketId, Self), DecodeError> {
-        if !version.is_v5() {
-            let truncated = body.len() < 2;
-            return Err(if truncated {
-                DecodeError::Truncated
-            } else {
-                DecodeError::TrailingBytes
-            });
-        }
         leaf::complete(packet_id(body).and_then(|(input, id)| {
-            let (input, (reason, properties)) = reason_and_properties(input, packet)?;
+            let (input, (reason, properties)) = if version.is_v5() {
+                reason_and_properties(input, packet)?
+            } else {
+                (input, (ReasonCode::Success, Properties::EMPTY))
+            };
             Ok((input, (id, Self { reason, properties })))
         }))
     }

@@ -7,7 +7,6 @@ use super::{
     leaf::{self, Parsed, be_u8, be_u16},
     list::Sealed,
     properties::{self, Context, Measure},
-    text,
 };
 use crate::{reason::ReasonCode, topic::Topic};
 
@@ -373,8 +372,7 @@ impl Encode for (Version, &Connect<'_>) {
 impl<'a> Will<'a> {
     fn parse(version: Version, flags: u8, input: &'a [u8]) -> Parsed<'a, Self> {
         let (input, properties) = optional_properties(version, input, Context::Will)?;
-        let (input, topic) = leaf::binary(input)?;
-        let topic = text::topic(topic).map_err(nom::Err::Error)?;
+        let (input, topic) = leaf::topic(input)?;
         let (input, payload) = leaf::binary(input)?;
         let qos = QoS::from_u8(flags >> 3 & 0b11).unwrap_or_default();
         let retain = flags & WILL_RETAIN != 0;

@@ -24,24 +24,19 @@ impl Header {
     /// or its length is not a variable byte integer.
     #[inline(always)]
     pub fn decode(version: Version, input: &[u8]) -> Result<Option<(Self, &[u8])>, DecodeError> {
-        match input {
-            [first, remaining @ ..0x80, body @ ..] => {
-                let (packet_type, flags) = first_byte(version, *first)?;
-                let remaining_length = u32::from(*remaining);
-                Ok(Some((Self { packet_type, flags, remaining_length }, body)))
-            }
-            _ => Self::decode_long(version, input),
-        }
-    }
-
-    #[inline(never)]
-    fn decode_long(version: Version, input: &[u8]) -> Result<Option<(Self, &[u8])>, DecodeError> {
-        let Some((first, input)) = input.split_first() else { return Ok(None) };
-        let (packet_type, flags) = first_byte(version, *first)?;
-        Ok(varint::decode(input)?.map(|(remaining_length, len)| {
-            let body = input.get(len..).unwrap_or_default();
-            (Self { packet_type, flags, remaining_length }, body)
-        }))
+        let Some((first, after)) = input.split_first() else { return Ok(None) };
+        let packet_type = match usual_packet_type(*first) {
+            Some(packet_type) => packet_type,
+            None => any_packet_type(version, *first)?,
+        };
+        let (remaining_length, body) = match after {
+            [length @ ..0x80, body @ ..] => (u32::from(*length), body),
+            _ => match varint::decode(after)? {
+                Some((length, len)) => (length, after.get(len..).unwrap_or_default()),
+                None => return Ok(None),
+            },
+        };
+        Ok(Some((Self { packet_type, flags: first & 0x0f, remaining_length }, body)))
     }
 
     /// The number of bytes of the whole packet.
@@ -79,29 +74,35 @@ impl Header {
     }
 }
 
-/// Splits and checks the first byte.
+/// The type in a first byte, if the flags beside it are right whatever the version is.
 #[inline(always)]
-fn first_byte(version: Version, byte: u8) -> Result<(PacketType, u8), DecodeError> {
-    let flags = byte & 0x0f;
-    let Some(packet_type) = PacketType::from_u8(byte >> 4) else {
-        return Err(DecodeError::PacketType);
-    };
-    if matches!(packet_type, PacketType::Publish) {
-        return match flags & 0b1110 {
-            0b0110 | 0b1110 => Err(DecodeError::QoS),
-            0b1000 => Err(DecodeError::Dup),
-            _ => Ok((packet_type, flags)),
-        };
+pub(super) fn usual_packet_type(first: u8) -> Option<PacketType> {
+    /// A bit for each value that the flags may have, by packet type.
+    const RIGHT: [u16; 16] =
+        [0, 1, 1, 0b0011_1100_0011_1111, 1, 1, 0b100, 1, 0b100, 1, 0b100, 1, 1, 1, 1, 0];
+    if RIGHT[usize::from(first >> 4)] >> (first & 0x0f) & 1 == 0 {
+        return None;
     }
-    if flags != packet_type.flags() {
+    PacketType::from_u8(first >> 4)
+}
+
+/// The type in any first byte, or what is wrong with it.
+#[inline(never)]
+fn any_packet_type(version: Version, first: u8) -> Result<PacketType, DecodeError> {
+    let flags = first & 0x0f;
+    match PacketType::from_u8(first >> 4) {
+        None => Err(DecodeError::PacketType),
+        Some(PacketType::Publish) if flags & 0b0110 == 0b0110 => Err(DecodeError::QoS),
+        Some(PacketType::Publish) if flags & 0b1110 == 0b1000 => Err(DecodeError::Dup),
+        Some(packet_type @ PacketType::Publish) => Ok(packet_type),
         // 3.1 has a DUP flag wherever a packet may be sent again.
-        let dup = version.is_v3_1() && packet_type.flags() != 0;
-        if !dup || flags & !0b1000 != packet_type.flags() {
-            return Err(DecodeError::Flags);
+        Some(packet_type)
+            if flags != packet_type.flags()
+                && !(version.is_v3_1() && flags == 0b1010 && packet_type.flags() == 0b0010) =>
+        {
+            Err(DecodeError::Flags)
         }
+        Some(PacketType::Auth) if !version.is_v5() => Err(DecodeError::PacketType),
+        Some(packet_type) => Ok(packet_type),
     }
-    if matches!(packet_type, PacketType::Auth) && !version.is_v5() {
-        return Err(DecodeError::PacketType);
-    }
-    Ok((packet_type, flags))
 }

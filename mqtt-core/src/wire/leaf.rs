@@ -5,12 +5,13 @@ use nom::{
     error::{ErrorKind, ParseError},
 };
 
-use super::{DecodeError, text};
+use super::{DecodeError, Text, text};
+use crate::topic::Topic;
 
 /// What remains of the input, and what was read from its front.
 pub(super) type Parsed<'a, T> = IResult<&'a [u8], T, DecodeError>;
 
-pub(super) use nom::number::complete::{be_u8, be_u16, be_u32};
+pub(super) use nom::number::complete::{be_u8, be_u32};
 
 impl ParseError<&[u8]> for DecodeError {
     /// nom's number parsers fail in one way only: too few bytes.
@@ -28,6 +29,12 @@ pub(super) fn fail<T>(error: DecodeError) -> Result<T, nom::Err<DecodeError>> {
     Err(nom::Err::Error(error))
 }
 
+/// The outcome of a check as the grammar likes it.
+#[inline(always)]
+pub(super) fn check<T>(result: Result<T, DecodeError>) -> Result<T, nom::Err<DecodeError>> {
+    result.map_err(nom::Err::Error)
+}
+
 /// Ends the grammar: the crate's own error, once and for all.
 #[inline(always)]
 pub(super) fn complete<T>(parsed: Parsed<'_, T>) -> Result<T, DecodeError> {
@@ -36,6 +43,15 @@ pub(super) fn complete<T>(parsed: Parsed<'_, T>) -> Result<T, DecodeError> {
         Ok(_) => Err(DecodeError::TrailingBytes),
         Err(nom::Err::Error(error) | nom::Err::Failure(error)) => Err(error),
         Err(nom::Err::Incomplete(_)) => Err(DecodeError::Truncated),
+    }
+}
+
+/// A two-byte integer. nom's own is a loop.
+#[inline(always)]
+pub(super) fn be_u16(input: &[u8]) -> Parsed<'_, u16> {
+    match input.split_first_chunk() {
+        Some((bytes, rest)) => Ok((rest, u16::from_be_bytes(*bytes))),
+        None => fail(DecodeError::Truncated),
     }
 }
 
@@ -57,12 +73,17 @@ pub(super) fn binary(input: &[u8]) -> Parsed<'_, &[u8]> {
 
 /// A UTF-8 encoded string.
 #[inline(always)]
-pub(super) fn string(input: &[u8]) -> Parsed<'_, text::Text<'_>> {
+pub(super) fn string(input: &[u8]) -> Parsed<'_, Text<'_>> {
     let (input, bytes) = binary(input)?;
-    match text::Text::check(bytes) {
-        Ok(text) => Ok((input, text)),
-        Err(error) => fail(error),
-    }
+    check(text::check(bytes))?;
+    Ok((input, Text::from_validated(bytes)))
+}
+
+/// A topic name that is not a PUBLISH's own.
+pub(super) fn topic(input: &[u8]) -> Parsed<'_, Topic<'_>> {
+    let (input, bytes) = binary(input)?;
+    check(text::check_rare_topic(bytes))?;
+    Ok((input, Topic::from_validated(bytes)))
 }
 
 /// A variable byte integer, one byte inline.

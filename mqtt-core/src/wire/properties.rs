@@ -294,12 +294,17 @@ pub(super) fn read(input: &[u8], context: Context) -> Parsed<'_, Properties<'_>>
     }
     let (input, len) = leaf::varint(input)?;
     let (input, bytes) = leaf::take(input, len as usize)?;
-    validate(bytes, context)?;
+    leaf::check(validate(bytes, context))?;
     Ok((input, Properties::encoded(bytes)))
 }
 
 #[inline(never)]
-fn validate(mut bytes: &[u8], context: Context) -> Result<(), nom::Err<DecodeError>> {
+fn validate(bytes: &[u8], context: Context) -> Result<(), DecodeError> {
+    leaf::complete(parse(bytes, context))
+}
+
+#[inline(always)]
+fn parse(mut bytes: &[u8], context: Context) -> Parsed<'_, ()> {
     let mut seen = Seen::default();
     while let Some((&identifier, rest)) = bytes.split_first() {
         let kind = match Property::kind(identifier) {
@@ -316,7 +321,7 @@ fn validate(mut bytes: &[u8], context: Context) -> Result<(), nom::Err<DecodeErr
             return leaf::fail(if alias { DecodeError::TopicAlias } else { error });
         }
     }
-    Ok(())
+    Ok((bytes, ()))
 }
 
 /// Adds up the number of bytes of properties, and checks them as a receiver would.
@@ -438,11 +443,11 @@ impl Kind {
             Self::Flag => value.number <= 1,
             Self::NonZeroTwo | Self::NonZeroFour | Self::Variable => value.number != 0,
             Self::Two | Self::Four | Self::Binary => true,
-            Self::String => return Text::check(value.bytes).map(drop),
-            Self::Topic => return text::topic(value.bytes).map(drop),
+            Self::String => return text::check(value.bytes),
+            Self::Topic => return text::check_rare_topic(value.bytes),
             Self::Pair => {
-                Text::check(value.bytes)?;
-                return Text::check(value.more).map(drop);
+                text::check(value.bytes)?;
+                return text::check(value.more);
             }
         };
         if good { Ok(()) } else { Err(DecodeError::PropertyValue) }

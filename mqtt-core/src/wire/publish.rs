@@ -1,8 +1,8 @@
 //! PUBLISH.
 
 use super::{
-    DecodeError, Encode, EncodeError, Header, Packet, PacketId, PacketType, Properties, QoS,
-    Version, Writer,
+    DecodeError, Decoded, Encode, EncodeError, Header, Packet, PacketId, PacketType, Properties,
+    QoS, Version, Writer,
     leaf::{self, Parsed, be_u16},
     properties::{self, Context, Measure, Property},
     text, varint,
@@ -55,15 +55,15 @@ pub struct Delivery {
     pub dup: bool,
 }
 
-/// Not inlined: it builds the packet where the caller wants it.
 #[inline(never)]
-pub(super) fn packet<'a>(
+pub(super) fn decode(
     version: Version,
-    header: Header,
-    body: &'a [u8],
-) -> Result<Packet<'a>, DecodeError> {
-    let (delivery, publish) = Publish::read(version, header.flags, body)?;
-    Ok(Packet::Publish(delivery, publish))
+    flags: u8,
+    body: &[u8],
+    len: usize,
+) -> Result<Decoded<'_>, DecodeError> {
+    let (delivery, publish) = Publish::read(version, flags, body)?;
+    Ok(Decoded::Packet { packet: Packet::Publish(delivery, publish), len })
 }
 
 impl<'a> Publish<'a> {
@@ -93,17 +93,13 @@ impl<'a> Publish<'a> {
         } else {
             (input, Properties::EMPTY)
         };
-        let topic = if name.is_empty() && version.is_v5() {
-            if properties.topic_alias().is_none() {
-                return leaf::fail(DecodeError::TopicMissing);
-            }
-            Topic::default()
-        } else {
-            match text::topic(name) {
-                Ok(topic) => topic,
-                Err(error) => return leaf::fail(error),
-            }
-        };
+        // On 5.0 a topic alias can stand in for the name.
+        if !name.is_empty() || !version.is_v5() {
+            leaf::check(text::check_topic(name))?;
+        } else if properties.topic_alias().is_none() {
+            return leaf::fail(DecodeError::TopicMissing);
+        }
+        let topic = Topic::from_validated(name);
         let delivery = Delivery { packet_id, dup: flags & 0b1000 != 0 };
         let payload = Payload::new(payload);
         let publish = Self { topic, payload, qos, retain: flags & 1 != 0, properties };

@@ -3,7 +3,7 @@
 use core::fmt;
 
 use super::DecodeError;
-use crate::topic::{Filter, Topic, TopicError};
+use crate::topic::{Filter, TopicError};
 
 /// A string that may stand in a packet: well-formed UTF-8 [MQTT-1.5.4-1], no U+0000
 /// [MQTT-1.5.4-2], at most 65,535 bytes. U+FEFF is a character like any other [MQTT-1.5.4-3].
@@ -51,19 +51,9 @@ impl<'a> Text<'a> {
         Ok(Self(bytes))
     }
 
-    /// Wraps what [`Text::check`] has accepted.
+    /// Wraps what [`check`] has accepted.
     pub(super) const fn from_validated(bytes: &'a [u8]) -> Self {
         Self(bytes)
-    }
-
-    /// The text in `bytes` read from a packet.
-    #[inline(always)]
-    pub(super) fn check(bytes: &'a [u8]) -> Result<Self, DecodeError> {
-        if !SMALL && !is_remarkable(bytes, false) {
-            return Ok(Self(bytes));
-        }
-        check_slowly(bytes, false)?;
-        Ok(Self(bytes))
     }
 
     /// The UTF-8 bytes.
@@ -131,23 +121,37 @@ impl fmt::Display for TextError {
 
 impl core::error::Error for TextError {}
 
-/// The topic name in `bytes` read from a packet: never empty [MQTT-4.7.3-1], no wildcards
+/// Whether `bytes` read from a packet are a [`Text`].
+#[inline(never)]
+pub(super) fn check(bytes: &[u8]) -> Result<(), DecodeError> {
+    if !SMALL && !is_remarkable(bytes, false) {
+        return Ok(());
+    }
+    check_slowly(bytes, false)
+}
+
+/// Whether `bytes` read from a packet are a topic name: never empty [MQTT-4.7.3-1], no wildcards
 /// [MQTT-3.3.2-2].
 #[inline(always)]
-pub(super) fn topic(bytes: &[u8]) -> Result<Topic<'_>, DecodeError> {
+pub(super) fn check_topic(bytes: &[u8]) -> Result<(), DecodeError> {
     if bytes.is_empty() {
         return Err(DecodeError::TopicName);
     }
     if !SMALL && !is_remarkable(bytes, true) {
-        return Ok(Topic::from_validated(bytes));
+        return Ok(());
     }
-    check_slowly(bytes, true)?;
-    Ok(Topic::from_validated(bytes))
+    check_slowly(bytes, true)
+}
+
+/// The same for topic names that are rarer than that of a PUBLISH.
+#[inline(never)]
+pub(super) fn check_rare_topic(bytes: &[u8]) -> Result<(), DecodeError> {
+    check_topic(bytes)
 }
 
 /// The topic filter in `bytes` read from a packet.
 pub(super) fn filter(bytes: &[u8]) -> Result<Filter<'_>, DecodeError> {
-    Text::check(bytes)?;
+    check(bytes)?;
     Filter::check(bytes).map_err(|_: TopicError| DecodeError::TopicFilter)?;
     Ok(Filter::from_validated(bytes))
 }
@@ -172,42 +176,47 @@ fn check_slowly(bytes: &[u8], is_topic: bool) -> Result<(), DecodeError> {
 }
 
 /// Whether anything but plain ASCII without U+0000 occurs, or with `wildcards` a `+` or `#`: one
-/// branch-free pass for the text that nearly every packet carries.
+/// pass, in blocks that may overlap, for the text that nearly every packet carries.
 #[inline(always)]
 fn is_remarkable(bytes: &[u8], wildcards: bool) -> bool {
-    if let (Some((first, _)), Some((_, last))) =
-        (bytes.split_first_chunk::<16>(), bytes.split_last_chunk::<16>())
-    {
-        let (blocks, _) = bytes.as_chunks::<16>();
-        let mut remarkable = is_remarkable_block(first, wildcards);
-        for block in blocks.get(1..).unwrap_or_default() {
-            remarkable |= is_remarkable_block(block, wildcards);
+    let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) else {
+        return is_remarkable_short(bytes, wildcards);
+    };
+    let mut seen = [0; 16];
+    mark_remarkable(&mut seen, first, wildcards);
+    mark_remarkable(&mut seen, last, wildcards);
+    if bytes.len() > 32 {
+        for block in bytes.as_chunks().0 {
+            mark_remarkable(&mut seen, block, wildcards);
         }
-        remarkable | is_remarkable_block(last, wildcards)
-    } else if let (Some((first, _)), Some((_, last))) =
-        (bytes.split_first_chunk::<8>(), bytes.split_last_chunk::<8>())
-    {
-        is_remarkable_word(u64::from_le_bytes(*first), wildcards)
-            | is_remarkable_word(u64::from_le_bytes(*last), wildcards)
-    } else {
-        bytes.iter().any(|&byte| is_remarkable_byte(byte, wildcards) != 0)
+    }
+    seen.iter().fold(false, |seen, byte| seen | (byte & 0x80 != 0))
+}
+
+/// Sets the high bit where a byte is remarkable. `+` and `#` differ in one bit.
+#[inline(always)]
+fn mark_remarkable(seen: &mut [u8; 16], block: &[u8; 16], wildcards: bool) {
+    for (seen, &byte) in seen.iter_mut().zip(block) {
+        let wildcard = wildcards & (byte | 8 == b'+');
+        *seen |= byte | if (byte == 0) | wildcard { 0xff } else { 0 };
     }
 }
 
-/// Not 0 for a remarkable byte; `|` of many tells whether one is among them. `+` and `#` differ
-/// in one bit.
+/// The same for up to 15 bytes, in registers.
 #[inline(always)]
-fn is_remarkable_byte(byte: u8, wildcards: bool) -> u8 {
-    let wildcard = wildcards && byte | 8 == b'+';
-    (byte & 0x80) | u8::from(byte == 0) | u8::from(wildcard)
+fn is_remarkable_short(bytes: &[u8], wildcards: bool) -> bool {
+    if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
+        return is_remarkable_word(u64::from_le_bytes(*first), wildcards)
+            | is_remarkable_word(u64::from_le_bytes(*last), wildcards);
+    }
+    if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
+        let [first, last] = [first, last].map(|bytes| u64::from(u32::from_le_bytes(*bytes)));
+        return is_remarkable_word(first << 32 | last, wildcards);
+    }
+    bytes.iter().any(|&byte| byte == 0 || byte >= 0x80 || wildcards && byte | 8 == b'+')
 }
 
-#[inline(always)]
-fn is_remarkable_block(block: &[u8; 16], wildcards: bool) -> bool {
-    block.iter().fold(0, |seen, &byte| seen | is_remarkable_byte(byte, wildcards)) != 0
-}
-
-/// The same for eight bytes in a register: a byte less 1 borrows its high bit only if it was 0.
+/// The same for eight bytes at once: a byte less 1 borrows its high bit only if it was 0.
 #[inline(always)]
 const fn is_remarkable_word(word: u64, wildcards: bool) -> bool {
     const ONES: u64 = u64::from_ne_bytes([1; 8]);
@@ -245,23 +254,27 @@ mod tests {
         }
     }
 
+    fn checked(bytes: &[u8]) -> Result<Text<'_>, DecodeError> {
+        check(bytes).map(|()| Text::from_validated(bytes))
+    }
+
     /// [MQTT-1.5.4-1] [MQTT-1.5.4-2] [MQTT-1.5.4-3]
     #[test]
     fn text_is_well_formed_utf8_without_nul() {
-        assert_eq!(Text::check(b"A\xf0\xaa\x9b\x94").map(|text| text.len()), Ok(5));
-        assert_eq!(Text::check(b"\xef\xbb\xbf").map(|text| text.as_str()), Ok("\u{feff}"));
-        assert_eq!(Text::check(b"\xed\xa0\x80"), Err(DecodeError::Utf8), "a surrogate");
-        assert_eq!(Text::check(b"\xc0\x80"), Err(DecodeError::Utf8), "an overlong U+0000");
-        assert_eq!(Text::check(b"\xf4\x90\x80\x80"), Err(DecodeError::Utf8), "above U+10FFFF");
-        assert_eq!(Text::check(b"a\0"), Err(DecodeError::Null));
+        assert_eq!(checked(b"A\xf0\xaa\x9b\x94").map(|text| text.len()), Ok(5));
+        assert_eq!(checked(b"\xef\xbb\xbf").map(|text| text.as_str()), Ok("\u{feff}"));
+        assert_eq!(checked(b"\xed\xa0\x80"), Err(DecodeError::Utf8), "a surrogate");
+        assert_eq!(checked(b"\xc0\x80"), Err(DecodeError::Utf8), "an overlong U+0000");
+        assert_eq!(checked(b"\xf4\x90\x80\x80"), Err(DecodeError::Utf8), "above U+10FFFF");
+        assert_eq!(checked(b"a\0"), Err(DecodeError::Null));
     }
 
     #[test]
     fn control_characters_are_text_that_can_be_told() {
         for (text, has) in [("plain", false), ("\u{1}", true), ("\u{7f}", true), ("\u{9f}", true)] {
-            let text = Text::check(text.as_bytes()).unwrap();
+            let text = checked(text.as_bytes()).unwrap();
             assert_eq!(text.has_control_characters(), has, "{text:?}");
         }
-        assert!(!Text::check("\u{a0}é".as_bytes()).unwrap().has_control_characters());
+        assert!(!checked("\u{a0}é".as_bytes()).unwrap().has_control_characters());
     }
 }

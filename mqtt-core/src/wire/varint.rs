@@ -8,6 +8,7 @@ pub(crate) const MAX: u32 = 268_435_455;
 /// The value at the front of `input` and its length in bytes; `None` if more bytes are needed.
 ///
 /// Only the shortest form is accepted [MQTT-1.5.5-1].
+#[inline(never)]
 pub(crate) fn decode(input: &[u8]) -> Result<Option<(u32, usize)>, DecodeError> {
     let mut value = 0;
     for (index, &byte) in input.iter().take(4).enumerate() {
