@@ -151,8 +151,8 @@ fn connack(case: Case<'_>) {
         user_properties: List::from(&users),
         ..ConnAck::default()
     };
-    let hex = "20 52 00 00 4f 11 00000000 21 0014 24 01 25 00 27 ffffffff 12 0006 6175746f2d31 \
-        22 ffff 1f 0002 6f6b 28 00 29 00 2a 00 13 0000 1a 0003 72652f 1c 0006 \
+    let hex = "20 52 00 00 4f 21 0014 24 01 25 00 22 ffff 28 00 29 00 2a 00 11 00000000 27 \
+        ffffffff 12 0006 6175746f2d31 1f 0002 6f6b 13 0000 1a 0003 72652f 1c 0006 \
         623a31383833 15 0001 58 16 0000 26 0001 6b 0001 76 26 0001 6b 0001 77";
     case(V5, hex, Packet::ConnAck(ack));
     let ack = ConnAck { maximum_qos: QoS::AtMostOnce, ..ConnAck::default() };
