@@ -52,7 +52,7 @@ impl Script {
     /// # Panics
     ///
     /// If there is none.
-    pub fn next(&mut self) -> Packet<'static> {
+    pub fn packet(&mut self) -> Packet<'static> {
         self.received.pop_front().expect("a packet")
     }
 

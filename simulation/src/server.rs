@@ -161,8 +161,13 @@ impl Server {
         }
     }
 
-    /// Sends a message to all sessions that subscribe to it.
-    pub fn publish(&mut self, note: &Note) {
+    /// Sends a message to all sessions that subscribe to it, and tells how many.
+    ///
+    /// # Panics
+    ///
+    /// If its topic is none.
+    pub fn publish(&mut self, note: &Note) -> usize {
+        let mut sessions = 0;
         let topic = Topic::new(&note.topic).expect("a topic");
         for (client, session) in &mut self.sessions {
             let mut wanted = None;
@@ -177,7 +182,9 @@ impl Server {
             let note = Note { qos: note.qos.min(qos), ..note.clone() };
             let is_here = self.link.as_ref().is_some_and(|link| link.client == *client);
             session.outbound.enqueue(note, identifiers, is_here);
+            sessions += 1;
         }
+        sessions
     }
 
     /// Forgets all sessions.
@@ -225,7 +232,7 @@ impl Server {
             self.rx = rx;
             return false;
         };
-        self.log.push(short(&packet));
+        self.log.push(format!("{} at {}", short(&packet), self.now.as_millis()));
         self.last_received = self.now;
         match (self.link.take(), packet) {
             (None, Packet::Connect(version, connect)) => self.on_connect(version, &connect),

@@ -152,14 +152,15 @@ impl Inbound {
             Stage::Finished => return Ok(ReasonCode::PacketIdentifierNotFound),
             Stage::Released => {}
             Stage::Recorded => {
-                let records = match self.old_records.contains(&id) {
-                    true => &mut self.old_records,
-                    false => &mut self.records,
-                };
-                if records.first() != Some(&id) {
+                if let Some(place) = self.old_records.iter().position(|record| *record == id) {
+                    // Those before it were lost: they are published again.
+                    self.old_records.drain(..=place);
+                } else if self.records.first() == Some(&id) {
+                    self.records.remove(0);
+                } else {
+                    let records = &self.records;
                     return Err(format!("releases {id} before {records:?} [MQTT-4.6.0-4]"));
                 }
-                records.remove(0);
             }
             stage => return Err(format!("releases {id}, which is {stage:?}")),
         }
