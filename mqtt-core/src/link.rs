@@ -268,7 +268,9 @@ impl<S: Store> Link<S> {
     /// When a PINGREQ is due: one keep alive after the last packet either way.
     fn ping_due(&self) -> Option<Instant> {
         let idle = self.last_sent.min(self.last_received);
-        let armed = self.keep_alive > 0 && !self.timers.is_armed(Timer::Silence);
+        // In the middle of a payload there is no place for one.
+        let possible = self.keep_alive > 0 && self.outgoing == 0;
+        let armed = possible && !self.timers.is_armed(Timer::Silence);
         armed.then(|| idle + u64::from(self.keep_alive))
     }
 

@@ -56,7 +56,8 @@ pub trait Store {
     /// How many of them wait to be sent again on this connection, released ones not counted.
     fn unsent_publishes(&self) -> usize;
 
-    /// Appends a publish that is being sent: the message, or only that there is one.
+    /// Appends a publish that is being sent: the message, or only that there is one. Its identifier
+    /// is not in use, and nothing is [unsent](Self::unsent_publishes).
     ///
     /// # Errors
     ///
@@ -76,7 +77,7 @@ pub trait Store {
     /// The first that is not marked as sent: released ones in order, then publishes in order.
     fn unsent(&mut self) -> Option<Unsent<'_>>;
 
-    /// Marks it as sent.
+    /// Marks the one that [`unsent`](Self::unsent) gave as sent.
     fn mark_sent(&mut self, id: PacketId);
 
     /// The incoming message with this identifier.
@@ -101,7 +102,8 @@ pub trait Store {
     /// Drops an incoming message.
     fn remove_arrival(&mut self, id: PacketId);
 
-    /// Drops the incoming messages for which `keep` is false; it may change the others.
+    /// Drops the incoming messages for which `keep` is false; it may change the others, but not
+    /// their identifiers.
     fn retain_arrivals(&mut self, keep: fn(&mut Arrival) -> bool);
 
     /// Where topic aliases that the peer sets are remembered. None by default: none are accepted.

@@ -80,12 +80,9 @@ impl<const FLIGHTS: usize, const BYTES: usize> Fixed<FLIGHTS, BYTES> {
         Some(slot)
     }
 
-    /// Appends a packet to the arena.
+    /// Appends a packet, not larger than the arena, to it.
     fn keep(&mut self, message: &Outgoing<'_>) -> Result<u32, Full> {
         let len = message.packet_len();
-        if len > BYTES {
-            return Err(Full::ForEver);
-        }
         if len > BYTES - self.end {
             if len > BYTES - (self.end - self.start) {
                 return Err(Full::ForNow);
@@ -144,6 +141,9 @@ impl<const FLIGHTS: usize, const BYTES: usize> Store for Fixed<FLIGHTS, BYTES> {
     }
 
     fn push(&mut self, id: PacketId, qos: QoS, message: Option<&Outgoing<'_>>) -> Result<(), Full> {
+        if message.is_some_and(|message| BYTES > 0 && message.packet_len() > BYTES) {
+            return Err(Full::ForEver);
+        }
         if self.flights() >= FLIGHTS {
             return Err(Full::ForNow);
         }
