@@ -66,7 +66,7 @@ impl<'a> Payload<'a> {
 
 impl core::fmt::Debug for Payload<'_> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        self.bytes.fmt(f)
+        write!(f, "b\"{}\"", self.bytes.escape_ascii())
     }
 }
 

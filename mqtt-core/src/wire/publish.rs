@@ -278,3 +278,45 @@ impl Encode for Head<'_> {
         self.streamed.unwrap_or(self.publish.payload.len())
     }
 }
+
+#[cfg(all(test, feature = "v3", feature = "v5"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_head_is_found_as_soon_as_it_can_be() {
+        // The packet, how many bytes of its body tell where the payload begins, and where.
+        let cases: [(Version, &[u8], usize, usize); 6] = [
+            (Version::V3_1_1, b"\x30\x05\0\x01tpp", 2, 3),
+            (Version::V3_1_1, b"\x32\x05\0\x01t\0\x01", 2, 5),
+            (Version::V5, b"\x30\x06\0\x01t\0pp", 4, 4),
+            (Version::V5, b"\x34\x07\0\x01t\0\x01\0p", 6, 6),
+            (Version::V5, b"\x30\x07\0\x01t\x02\x01\x01p", 4, 6),
+            (Version::V5, b"\x30\x09\0\0\x05\x23\0\x01\x01\0p", 3, 8),
+        ];
+        for (version, bytes, told, len) in cases {
+            let (header, body) = Header::decode(version, bytes).unwrap().unwrap();
+            assert!(Publish::read(version, header.flags, body).is_ok(), "{bytes:02x?}");
+            for cut in 0..=body.len() {
+                let expected = (cut >= told).then_some(len);
+                let found = head_len(version, &header, &body[..cut]);
+                assert_eq!(found, Ok(expected), "{cut} of {bytes:02x?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_head_longer_than_the_packet_is_an_error_at_once() {
+        let cases: [(Version, &[u8], DecodeError); 5] = [
+            (Version::V3_1_1, b"\x30\x04\0\x03", DecodeError::Truncated),
+            (Version::V3_1_1, b"\x32\x04\0\x01", DecodeError::Truncated),
+            (Version::V5, b"\x30\x04\0\x02", DecodeError::Truncated),
+            (Version::V5, b"\x30\x06\0\x01t\x03", DecodeError::Truncated),
+            (Version::V5, b"\x30\x06\0\x01t\x80\0", DecodeError::VariableByteInteger),
+        ];
+        for (version, bytes, error) in cases {
+            let (header, body) = Header::decode(version, bytes).unwrap().unwrap();
+            assert_eq!(head_len(version, &header, body), Err(error), "{bytes:02x?}");
+        }
+    }
+}
