@@ -426,7 +426,7 @@ impl Kind {
             Self::Four | Self::NonZeroFour => (input, value.number) = be_u32(input)?,
             Self::Variable => (input, value.number) = leaf::varint(input)?,
             Self::Binary | Self::String | Self::Topic => {
-                (input, value.bytes) = leaf::binary(input)?
+                (input, value.bytes) = leaf::binary(input)?;
             }
             Self::Pair => {
                 (input, value.bytes) = leaf::binary(input)?;
