@@ -487,7 +487,7 @@ impl<S: Store> Client<S> {
         self.link.session.store().inbound_topic(alias)
     }
 
-    #[inline(always)]
+    #[inline]
     fn advance<'b>(
         &mut self,
         now: Instant,
@@ -515,7 +515,7 @@ impl<S: Store> Client<S> {
     }
 
     /// Takes the packet at the front of the input; `None` if it is not there yet.
-    #[inline(always)]
+    #[inline]
     fn take<'b>(
         &mut self,
         now: Instant,
@@ -569,7 +569,7 @@ impl<S: Store> Client<S> {
         Ok((!waits_for_more).then_some(taken))
     }
 
-    #[inline(always)]
+    #[inline]
     fn dispatch<'b>(
         &mut self,
         now: Instant,

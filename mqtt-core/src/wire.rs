@@ -74,7 +74,7 @@ pub enum Version {
 
 impl Version {
     /// Whether this is MQTT 5.0: properties, reason codes, AUTH.
-    #[inline(always)]
+    #[inline]
     pub const fn is_v5(self) -> bool {
         match self {
             #[cfg(feature = "v3")]
@@ -113,7 +113,7 @@ pub enum QoS {
 
 impl QoS {
     /// The level with this number; 3 is nobody's [MQTT-3.3.1-4].
-    #[inline(always)]
+    #[inline]
     pub const fn from_u8(level: u8) -> Option<Self> {
         match level {
             0 => Some(Self::AtMostOnce),
@@ -140,7 +140,7 @@ impl PacketId {
     pub const FIRST: Self = Self(NonZeroU16::MIN);
 
     /// The identifier with this number, unless it is 0.
-    #[inline(always)]
+    #[inline]
     pub const fn new(id: u16) -> Option<Self> {
         match NonZeroU16::new(id) {
             Some(id) => Some(Self(id)),
@@ -149,7 +149,7 @@ impl PacketId {
     }
 
     /// The number.
-    #[inline(always)]
+    #[inline]
     pub const fn get(self) -> u16 {
         self.0.get()
     }
@@ -201,7 +201,7 @@ pub enum PacketType {
 
 impl PacketType {
     /// Number 0 is nobody's.
-    #[inline(always)]
+    #[inline]
     const fn from_u8(number: u8) -> Option<Self> {
         Some(match number {
             1 => Self::Connect,
@@ -344,7 +344,7 @@ impl<'a> Packet<'a> {
     }
 
     /// One function per shape, and nothing after it: it builds the result where the caller wants it.
-    #[inline(always)]
+    #[inline]
     fn decode_body(
         version: Version,
         packet_type: PacketType,

@@ -24,19 +24,19 @@ impl ParseError<&[u8]> for DecodeError {
     }
 }
 
-#[inline(always)]
+#[inline]
 pub(super) fn fail<T>(error: DecodeError) -> Result<T, nom::Err<DecodeError>> {
     Err(nom::Err::Error(error))
 }
 
 /// The outcome of a check as the grammar likes it.
-#[inline(always)]
+#[inline]
 pub(super) fn check<T>(result: Result<T, DecodeError>) -> Result<T, nom::Err<DecodeError>> {
     result.map_err(nom::Err::Error)
 }
 
 /// Ends the grammar: the crate's own error, once and for all.
-#[inline(always)]
+#[inline]
 pub(super) fn complete<T>(parsed: Parsed<'_, T>) -> Result<T, DecodeError> {
     match parsed {
         Ok(([], value)) => Ok(value),
@@ -47,7 +47,7 @@ pub(super) fn complete<T>(parsed: Parsed<'_, T>) -> Result<T, DecodeError> {
 }
 
 /// A two-byte integer. nom's own is a loop.
-#[inline(always)]
+#[inline]
 pub(super) fn be_u16(input: &[u8]) -> Parsed<'_, u16> {
     match input.split_first_chunk() {
         Some((bytes, rest)) => Ok((rest, u16::from_be_bytes(*bytes))),
@@ -56,7 +56,7 @@ pub(super) fn be_u16(input: &[u8]) -> Parsed<'_, u16> {
 }
 
 /// `len` bytes. nom's own slices with a check that can panic.
-#[inline(always)]
+#[inline]
 pub(super) fn take<'a>(input: &'a [u8], len: usize) -> Parsed<'a, &'a [u8]> {
     match input.split_at_checked(len) {
         Some((taken, rest)) => Ok((rest, taken)),
@@ -65,14 +65,14 @@ pub(super) fn take<'a>(input: &'a [u8], len: usize) -> Parsed<'a, &'a [u8]> {
 }
 
 /// Binary data: a two-byte length, then as many bytes.
-#[inline(always)]
+#[inline]
 pub(super) fn binary(input: &[u8]) -> Parsed<'_, &[u8]> {
     let (input, len) = be_u16(input)?;
     take(input, len.into())
 }
 
 /// A UTF-8 encoded string.
-#[inline(always)]
+#[inline]
 pub(super) fn string(input: &[u8]) -> Parsed<'_, Text<'_>> {
     let (input, bytes) = binary(input)?;
     check(text::check(bytes))?;
@@ -87,7 +87,7 @@ pub(super) fn topic(input: &[u8]) -> Parsed<'_, Topic<'_>> {
 }
 
 /// A variable byte integer, one byte inline.
-#[inline(always)]
+#[inline]
 pub(super) fn varint(input: &[u8]) -> Parsed<'_, u32> {
     match input {
         [value @ ..0x80, rest @ ..] => Ok((rest, u32::from(*value))),

@@ -154,7 +154,7 @@ impl<'a, T: Element<'a>> Iterator for Iter<'a, T> {
 }
 
 /// Reads all of `input` as elements, at least `least`: how a list is validated.
-#[inline(always)]
+#[inline]
 pub(super) fn validate<'a, T: Element<'a>>(mut input: &'a [u8]) -> Parsed<'a, List<'a, T>> {
     let list = List::encoded(input);
     while !input.is_empty() {

@@ -13,7 +13,7 @@ impl<'a> Writer<'a> {
         Self(span)
     }
 
-    #[inline(always)]
+    #[inline]
     pub(super) fn put(&mut self, bytes: &[u8]) {
         match self.0.split_off_mut(..bytes.len()) {
             Some(to) => to.copy_from_slice(bytes),
@@ -25,7 +25,7 @@ impl<'a> Writer<'a> {
         self.put(&[value]);
     }
 
-    #[inline(always)]
+    #[inline]
     pub(super) fn u16(&mut self, value: u16) {
         self.put(&value.to_be_bytes());
     }
@@ -40,7 +40,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Binary data: its length in two bytes, then the bytes. Longer data has been refused.
-    #[inline(always)]
+    #[inline]
     pub(super) fn binary(&mut self, bytes: &[u8]) {
         self.u16(bytes.len() as u16);
         self.put(bytes);
