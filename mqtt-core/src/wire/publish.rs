@@ -62,13 +62,13 @@ pub(super) fn decode(
     body: &[u8],
     len: usize,
 ) -> Result<Decoded<'_>, DecodeError> {
-    let (delivery, publish) = Publish::read(version, flags, body)?;
+    let (delivery, publish) = leaf::complete(Publish::parse(version, flags, body))?;
     Ok(Decoded::Packet { packet: Packet::Publish(delivery, publish), len })
 }
 
 impl<'a> Publish<'a> {
     /// Reads the body of a packet with these flags, which the header has validated.
-    #[inline(always)]
+    #[inline(never)]
     pub(crate) fn read(
         version: Version,
         flags: u8,
