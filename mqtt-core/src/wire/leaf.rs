@@ -11,7 +11,7 @@ use crate::topic::Topic;
 /// What remains of the input, and what was read from its front.
 pub(super) type Parsed<'a, T> = IResult<&'a [u8], T, DecodeError>;
 
-pub(super) use nom::number::complete::{be_u8, be_u32};
+pub(super) use nom::number::complete::be_u8;
 
 impl ParseError<&[u8]> for DecodeError {
     /// nom's number parsers fail in one way only: too few bytes.
@@ -51,6 +51,15 @@ pub(super) fn complete<T>(parsed: Parsed<'_, T>) -> Result<T, DecodeError> {
 pub(super) fn be_u16(input: &[u8]) -> Parsed<'_, u16> {
     match input.split_first_chunk() {
         Some((bytes, rest)) => Ok((rest, u16::from_be_bytes(*bytes))),
+        None => fail(DecodeError::Truncated),
+    }
+}
+
+/// A four-byte integer. nom's own is a loop.
+#[inline]
+pub(super) fn be_u32(input: &[u8]) -> Parsed<'_, u32> {
+    match input.split_first_chunk() {
+        Some((bytes, rest)) => Ok((rest, u32::from_be_bytes(*bytes))),
         None => fail(DecodeError::Truncated),
     }
 }

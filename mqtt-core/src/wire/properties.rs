@@ -573,11 +573,11 @@ impl<'a> Carried<'a> for Topic<'a> {
 
 impl<'a> Carried<'a> for UserProperty<'a> {
     fn from_value(value: Value<'a>) -> Self {
-        let [name, value] = [value.bytes, value.more].map(Text::from_validated);
-        Self { name, value }
+        let Value { bytes, more, .. } = value;
+        Self { name: Text::from_validated(bytes), value: Text::from_validated(more) }
     }
 
     fn into_value(self) -> Value<'a> {
-        Value { bytes: self.name.as_bytes(), more: self.value.as_bytes(), number: 0 }
+        Value { bytes: self.name.as_bytes(), more: self.value.as_bytes(), ..Value::default() }
     }
 }
