@@ -49,9 +49,22 @@ impl Outbox {
         self.bytes.clear();
     }
 
+    /// The first bytes are gone, as many as there are.
+    pub fn clear_sent(&mut self, len: usize) {
+        self.consume(len.min(self.bytes.len()));
+    }
+
     /// The first bytes are gone.
     pub fn consume(&mut self, len: usize) {
         self.bytes.drain(..len);
+    }
+
+    /// As [`check`](Self::check) when the connection ends, which spares the rest of a payload.
+    pub fn check_last(&mut self) {
+        assert!(self.owed == 0 || self.fresh == 0, "a packet within another");
+        let owed = self.owed;
+        self.check(owed);
+        self.owed = 0;
     }
 
     /// Asserts that what was written since last time are whole packets, but for the `owed` bytes of
@@ -72,6 +85,11 @@ impl Outbox {
         assert_eq!(self.owed, owed, "half a packet");
         packets
     }
+}
+
+/// Whether this is the last that a connection tells.
+pub const fn is_last(result: &Result<Option<Event<'_>>, Error>) -> bool {
+    matches!(result, Err(_) | Ok(Some(Event::Refused(_) | Event::Disconnected(_))))
 }
 
 /// The length of the packet at the front, if its fixed header is there.
@@ -187,7 +205,11 @@ impl<S: Store> App<S> {
         let result = result.map(|event| event.map(|event| keep(version, event)));
         let read = self.rx.len() - input.len();
         self.rx.drain(..read);
-        self.out.check(self.client.payload_owed());
+        if is_last(&result) {
+            self.out.check_last();
+        } else {
+            self.out.check(self.client.payload_owed());
+        }
         result
     }
 }
