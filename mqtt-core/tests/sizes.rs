@@ -1,0 +1,33 @@
+//! How much memory the types take: bounds that a change should not pass unnoticed.
+//!
+//! `cargo test -p mqtt-core --test sizes -- --nocapture` prints the sizes.
+#![cfg(all(feature = "v3", feature = "v5", target_pointer_width = "64"))]
+
+use mqtt_core::{
+    Client, ConnAck, Connect, Event, Message, Property, Publish,
+    store::{Fixed, Records},
+    wire::Packet,
+};
+
+#[test]
+fn types_are_small() {
+    let sizes = [
+        // Everything but what the session keeps.
+        ("Client<()>", size_of::<Client<()>>(), 512),
+        ("Client<Records<8>>", size_of::<Client<Records<8>>>(), 768),
+        ("Fixed<8, 1024>", size_of::<Fixed<8, 1024>>(), 1024 + 280),
+        ("Event", size_of::<Event<'_>>(), 160),
+        ("Message", size_of::<Message<'_>>(), 80),
+        ("Publish", size_of::<Publish<'_>>(), 72),
+        ("Connect", size_of::<Connect<'_>>(), 200),
+        ("ConnAck", size_of::<ConnAck<'_>>(), 160),
+        ("Packet", size_of::<Packet<'_>>(), 208),
+        ("Property", size_of::<Property<'_>>(), 40),
+    ];
+    for (name, size, limit) in sizes {
+        println!("{name:20} {size:5} of {limit:5}");
+    }
+    for (name, size, limit) in sizes {
+        assert!(size <= limit, "{name} takes {size} bytes");
+    }
+}
