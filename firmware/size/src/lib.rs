@@ -46,6 +46,15 @@ pub fn send(bytes: &[u8]) {
     bytes.iter().for_each(|byte| write(4, (*byte).into()));
 }
 
+/// Moves what is at the end of the first `len` bytes to the front, and gives its length.
+pub fn keep_last(buffer: &mut [u8], len: usize, last: usize) -> usize {
+    let last = last.min(len);
+    if len <= buffer.len() {
+        buffer.copy_within(len - last..len, 0);
+    }
+    last
+}
+
 /// Shows bytes to whoever watches.
 pub fn show(bytes: &[u8]) {
     bytes.iter().for_each(|byte| write(5, (*byte).into()));

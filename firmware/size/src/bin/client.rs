@@ -9,7 +9,7 @@ use mqtt_core::{
     Buffer, Client, Connect, Disconnect, Event, Filter, Instant, Publish, QoS, Subscribe,
     Subscription, Text, Topic, TopicName, Version, Will, store::Fixed,
 };
-use size::{Place, choice, clock, receive, send, show, sleep};
+use size::{Place, choice, clock, keep_last, receive, send, show, sleep};
 
 struct Device {
     client: Client<Fixed<8, 1024>>,
@@ -113,8 +113,7 @@ impl Device {
             }
         }
         let left = input.len();
-        self.received.copy_within(self.len - left..self.len, 0);
-        self.len = left;
+        self.len = keep_last(&mut self.received, self.len, left);
         if self.client.is_connected() {
             match QoS::from_u8(choice() as u8) {
                 Some(qos) => {
