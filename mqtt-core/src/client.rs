@@ -58,11 +58,14 @@ pub struct Client<S> {
     state: State,
     /// Whether the session, as CONNECT asked for it, ends with the connection.
     expires: bool,
-    clean_start: bool,
     keep_alive: u16,
     subscriptions: Subscriptions,
     /// The method of enhanced authentication, by its hash; `None` without.
     method: Option<u32>,
+    /// Whether the next AUTH is ours.
+    must_authenticate: bool,
+    /// The session was discarded here, and no server has confirmed that it was there.
+    discarded: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,8 +75,8 @@ enum State {
     /// CONNECT sent, CONNACK awaited.
     AwaitConnAck,
     Connected,
-    /// Connected, and AUTH awaited for a re-authentication.
-    AwaitAuth,
+    /// Connected, and a re-authentication under way.
+    ReAuthenticating,
 }
 
 /// What the server has told that it supports.
@@ -95,15 +98,19 @@ impl<S> Client<S> {
     }
 
     /// A client with other than the default [`Config`].
-    pub const fn with_config(version: Version, store: S, config: Config) -> Self {
+    pub const fn with_config(version: Version, store: S, mut config: Config) -> Self {
+        if config.whole < Config::MIN_WHOLE {
+            config.whole = Config::MIN_WHOLE;
+        }
         Self {
             link: Link::new(version, store, config),
             state: State::Closed,
             expires: true,
-            clean_start: true,
             keep_alive: 0,
             subscriptions: Subscriptions::ALL,
             method: None,
+            must_authenticate: false,
+            discarded: false,
         }
     }
 
@@ -114,7 +121,7 @@ impl<S> Client<S> {
 
     /// Whether the server has accepted the connection, and it has not ended since.
     pub const fn is_connected(&self) -> bool {
-        matches!(self.state, State::Connected | State::AwaitAuth)
+        matches!(self.state, State::Connected | State::ReAuthenticating)
     }
 
     /// The session's store.
@@ -138,6 +145,8 @@ impl<S: Store> Client<S> {
     /// which is what the store holds [MQTT-3.2.2-4]. The Receive Maximum is lowered to what the
     /// store has room for, the Topic Alias Maximum to its aliases.
     ///
+    /// What is left of an earlier connection, received or to be sent, has to be discarded before.
+    ///
     /// # Errors
     ///
     /// [`SendError`], with [`AlreadyConnected`](SendError::AlreadyConnected) until
@@ -157,8 +166,10 @@ impl<S: Store> Client<S> {
         let version = self.link.version;
         let store = self.link.session.store_mut();
         let aliases = store.inbound_aliases().map_or(0, |aliases| aliases.maximum());
+        let carried = if connect.clean_start { 0 } else { store.arrivals() as u16 };
+        let places = store.capacity().arrivals.saturating_sub(carried).max(1);
         let connect = Connect {
-            receive_maximum: connect.receive_maximum.min(store.capacity().arrivals),
+            receive_maximum: connect.receive_maximum.min(places),
             topic_alias_maximum: connect.topic_alias_maximum.min(aliases),
             ..*connect
         };
@@ -172,10 +183,11 @@ impl<S: Store> Client<S> {
         );
         self.state = State::AwaitConnAck;
         self.expires = connect.session_expiry_interval == 0;
-        self.clean_start = connect.clean_start;
         self.keep_alive = connect.keep_alive;
         self.subscriptions = Subscriptions::ALL;
         self.method = connect.authentication.map(|authentication| hash(authentication.method));
+        self.must_authenticate = false;
+        self.discarded |= connect.clean_start;
         Ok(())
     }
 
@@ -230,7 +242,9 @@ impl<S: Store> Client<S> {
     }
 
     /// Appends the next part of the payload that is being streamed, and tells how many of the bytes
-    /// there was room for. The payload ends by itself at the length announced.
+    /// were taken: 0 if there is no room, or nothing is [owed](Self::payload_owed) any more. The
+    /// payload ends by itself at the length announced; [`poll`](Self::poll) then goes on with
+    /// what it held back.
     pub fn payload(&mut self, bytes: &[u8], out: &mut impl Sink) -> usize {
         self.link.payload(bytes, out)
     }
@@ -253,6 +267,9 @@ impl<S: Store> Client<S> {
         message: &Publish<'_>,
         out: &mut impl Sink,
     ) -> Result<(), PublishError> {
+        if !self.is_connected() {
+            return Err(PublishError::NotConnected);
+        }
         self.link.publish_again(now, id, message, None, out)
     }
 
@@ -270,11 +287,14 @@ impl<S: Store> Client<S> {
         len: usize,
         out: &mut impl Sink,
     ) -> Result<(), PublishError> {
+        if !self.is_connected() {
+            return Err(PublishError::NotConnected);
+        }
         self.link.publish_again(now, id, head, Some(len), out)
     }
 
-    /// Gives up what [`Event::Resend`] has asked for: that is its outcome. Whether it was asked
-    /// for.
+    /// Gives up what [`Event::Resend`] has asked for; its outcome will be [`Event::Dropped`] with
+    /// [`ReasonCode::UnspecifiedError`]. Whether it was asked for.
     pub fn abandon(&mut self, id: PacketId) -> bool {
         self.link.abandon(id)
     }
@@ -353,11 +373,12 @@ impl<S: Store> Client<S> {
         if self.state == State::Closed {
             return Err(SendError::NotConnected);
         }
-        let legal = match self.state {
-            State::Connected => ReasonCode::ReAuthenticate,
-            _ => ReasonCode::ContinueAuthentication,
+        let legal = match auth.reason {
+            ReasonCode::ReAuthenticate => self.state == State::Connected,
+            ReasonCode::ContinueAuthentication => self.must_authenticate,
+            _ => false,
         };
-        if auth.reason != legal {
+        if !legal {
             return Err(SendError::Invalid(EncodeError::ReasonCode));
         }
         if !self.has_method(auth.properties) {
@@ -365,8 +386,9 @@ impl<S: Store> Client<S> {
         }
         let reserve = if self.is_connected() { MIN_SINK } else { 0 };
         self.link.send(now, auth, reserve, out)?;
+        self.must_authenticate = false;
         if self.is_connected() {
-            self.state = State::AwaitAuth;
+            self.state = State::ReAuthenticating;
         } else {
             let timeout = u64::from(self.link.config.handshake_timeout);
             self.link.timers.arm(Timer::Handshake, now + timeout);
@@ -381,7 +403,8 @@ impl<S: Store> Client<S> {
     /// # Errors
     ///
     /// [`SendError`]; [`EncodeError::Property`] for a session expiry interval where CONNECT had
-    /// none, and for a server reference, which is the server's.
+    /// none, and for a server reference, which is the server's; [`EncodeError::ReasonCode`] for a
+    /// reason that only a server gives.
     pub fn disconnect(
         &mut self,
         now: Instant,
@@ -398,6 +421,9 @@ impl<S: Store> Client<S> {
         };
         if disconnect.properties.iter().any(illegal) {
             return Err(SendError::Invalid(EncodeError::Property));
+        }
+        if is_server_only(disconnect.reason) {
+            return Err(SendError::Invalid(EncodeError::ReasonCode));
         }
         self.link.send(now, disconnect, 0, out)?;
         self.end();
@@ -422,7 +448,7 @@ impl<S: Store> Client<S> {
         if !self.link.session.can_request() {
             return Err(SendError::InFlightFull);
         }
-        self.link.session.allocate().ok_or(SendError::InFlightFull)
+        self.link.session.free_id().ok_or(SendError::InFlightFull)
     }
 
     fn check_supported(&self, subscribe: &Subscribe<'_>) -> Result<(), SendError> {
@@ -502,19 +528,19 @@ impl<S: Store> Client<S> {
                 return Ok(());
             }
             match self.take(now, input, out, event)? {
-                Some(Taken::Event) => return Ok(()),
-                Some(Taken::Done) => {}
-                Some(Taken::Later) => {
+                Taken::Event => return Ok(()),
+                Taken::Done => {}
+                Taken::Later => {
                     self.link.stall();
                     break;
                 }
-                None => break,
+                Taken::More => break,
             }
         }
-        self.link.judge(now)
+        self.link.judge(now, out)
     }
 
-    /// Takes the packet at the front of the input; `None` if it is not there yet.
+    /// Takes the packet at the front of the input.
     #[inline]
     fn take<'b>(
         &mut self,
@@ -522,14 +548,12 @@ impl<S: Store> Client<S> {
         input: &mut &'b [u8],
         out: &mut impl Sink,
         event: Place<'_, 'b>,
-    ) -> Result<Option<Taken>, Error> {
+    ) -> Result<Taken, Error> {
         if self.link.is_receiving() {
-            let missing = input.is_empty();
-            let taken = self.link.advance(now, input, out, event)?;
-            return Ok((!missing || taken != Taken::Later).then_some(taken));
+            return self.link.advance(now, input, out, event);
         }
         let Some((header, body)) = Header::decode(self.link.version, input)? else {
-            return Ok(None);
+            return Ok(Taken::More);
         };
         self.link.check_size(&header)?;
         let Some((body, rest)) = body.split_at_checked(header.remaining_length as usize) else {
@@ -540,7 +564,7 @@ impl<S: Store> Client<S> {
             *input = rest;
             self.link.heard(now);
         }
-        Ok(Some(taken))
+        Ok(taken)
     }
 
     /// The beginning of a packet: of one that the caller can hold there will be more.
@@ -552,10 +576,10 @@ impl<S: Store> Client<S> {
         body: &'b [u8],
         out: &impl Sink,
         event: Place<'_, 'b>,
-    ) -> Result<Option<Taken>, Error> {
+    ) -> Result<Taken, Error> {
         header.check_length(self.link.version)?;
         if header.packet_len() <= self.link.config.whole {
-            return Ok(None);
+            return Ok(Taken::More);
         }
         if header.packet_type != PacketType::Publish {
             return Err(Violation::PacketTooLarge.into());
@@ -563,10 +587,7 @@ impl<S: Store> Client<S> {
         if !self.is_connected() {
             return Err(Violation::UnexpectedPacket.into());
         }
-        let before = input.len();
-        let taken = self.link.begin(header, input, body, out, event)?;
-        let waits_for_more = taken == Taken::Later && before < self.link.config.whole;
-        Ok((!waits_for_more).then_some(taken))
+        self.link.begin(header, input, body, out, event)
     }
 
     #[inline]
@@ -579,7 +600,7 @@ impl<S: Store> Client<S> {
         event: Place<'_, 'b>,
     ) -> Result<Taken, Error> {
         if !self.is_connected() {
-            return self.on_handshake(now, header, body, event);
+            return self.on_handshake(header, body, event);
         }
         let answer = match header.packet_type {
             PacketType::Publish => return self.link.on_publish(now, header, body, out, event),
@@ -600,7 +621,6 @@ impl<S: Store> Client<S> {
     #[inline(never)]
     fn on_handshake<'b>(
         &mut self,
-        now: Instant,
         header: Header,
         body: &'b [u8],
         event: Place<'_, 'b>,
@@ -608,30 +628,33 @@ impl<S: Store> Client<S> {
         *event = Some(match header.packet_type {
             PacketType::ConnAck => self.on_connack(ConnAck::read(self.link.version, body)?)?,
             PacketType::Auth => {
-                let timeout = u64::from(self.link.config.handshake_timeout);
-                self.link.timers.arm(Timer::Handshake, now + timeout);
-                self.on_auth(body, ReasonCode::ContinueAuthentication)?
+                let auth = self.on_auth(body, ReasonCode::ContinueAuthentication)?;
+                self.link.timers.disarm(Timer::Handshake); // until we have answered
+                auth
             }
             _ => return Err(Violation::UnexpectedPacket.into()),
         });
         Ok(Taken::Event)
     }
 
-    fn on_connack<'b>(&mut self, ack: ConnAck<'b>) -> Result<Event<'b>, Error> {
+    fn on_connack<'b>(&mut self, mut ack: ConnAck<'b>) -> Result<Event<'b>, Error> {
         if ack.reason != ReasonCode::Success {
             self.end();
             return Ok(Event::Refused(ack));
         }
-        if ack.session_present && self.clean_start {
+        if self.link.version.is_v3_1() {
+            ack.session_present = !self.discarded; // it does not tell
+        } else if ack.session_present && self.discarded {
             return Err(Violation::SessionPresent.into());
         }
         let method = ack.authentication.map(|authentication| hash(authentication.method));
-        if method.is_some() && method != self.method {
+        if method != self.method || self.must_authenticate {
             return Err(Violation::Authentication.into());
         }
         if !ack.session_present {
-            self.link.session.store_mut().clear();
+            self.link.session.clear();
         }
+        self.discarded = false;
         let limits = Limits {
             maximum_packet_size: ack.maximum_packet_size.unwrap_or(u32::MAX),
             maximum_qos: ack.maximum_qos,
@@ -674,31 +697,39 @@ impl<S: Store> Client<S> {
             PacketType::PingResp => return Err(DecodeError::TrailingBytes.into()),
             PacketType::Disconnect if version.is_v5() => {
                 let disconnect = Disconnect::read(version, body)?;
+                if disconnect.reason == ReasonCode::DisconnectWithWillMessage {
+                    return Err(DecodeError::ReasonCode.into());
+                }
                 if disconnect.properties.session_expiry_interval().is_some() {
                     return Err(Violation::Property.into());
                 }
                 self.end();
                 Event::Disconnected(disconnect)
             }
-            PacketType::Auth if self.state == State::AwaitAuth => {
+            PacketType::Auth if self.state == State::ReAuthenticating => {
                 let continued = self.on_auth(body, ReasonCode::ContinueAuthentication);
-                let auth = continued.or_else(|_| self.on_auth(body, ReasonCode::Success))?;
-                if let Event::Auth(Auth { reason: ReasonCode::Success, .. }) = auth {
-                    self.state = State::Connected;
+                match continued {
+                    Ok(auth) => auth,
+                    Err(_) => {
+                        let auth = self.on_auth(body, ReasonCode::Success)?;
+                        self.state = State::Connected;
+                        auth
+                    }
                 }
-                auth
             }
             _ => return Err(Violation::UnexpectedPacket.into()),
         });
         Ok(Taken::Event)
     }
 
-    /// AUTH with the method CONNECT had, and this reason.
-    fn on_auth<'b>(&self, body: &'b [u8], reason: ReasonCode) -> Result<Event<'b>, Error> {
+    /// AUTH when it is the server's turn, with the method CONNECT had, and this reason.
+    fn on_auth<'b>(&mut self, body: &'b [u8], reason: ReasonCode) -> Result<Event<'b>, Error> {
         let auth = Auth::read(self.link.version, body)?;
-        if auth.reason != reason || !self.has_method(auth.properties) {
+        let expected = auth.reason == reason && !self.must_authenticate;
+        if !expected || !self.has_method(auth.properties) {
             return Err(Violation::Authentication.into());
         }
+        self.must_authenticate = reason == ReasonCode::ContinueAuthentication;
         Ok(Event::Auth(auth))
     }
 
@@ -725,6 +756,14 @@ impl<S: Store> Client<S> {
         self.state = State::Closed;
         self.link.close();
     }
+}
+
+/// Whether DISCONNECT with this reason is for servers: section 3.14.2.1.
+const fn is_server_only(reason: ReasonCode) -> bool {
+    matches!(
+        reason.as_u8(),
+        0x87 | 0x89 | 0x8b..=0x8f | 0x9a..=0xa2
+    )
 }
 
 /// FNV-1a, to compare a name that is not kept.

@@ -15,7 +15,8 @@ pub enum Event<'b> {
     /// The server has accepted the connection, on these terms.
     ///
     /// Without [`session_present`](ConnAck::session_present) the session is new: every publish
-    /// that had no outcome yet has ended as lost, and there are no subscriptions.
+    /// that had no outcome yet has ended as lost, and there are no subscriptions. (3.1 servers do
+    /// not tell; the session is taken for present if it was not to be discarded.)
     Connected(ConnAck<'b>),
     /// The server has refused the connection [MQTT-3.2.2-7]. Nothing more will happen on it.
     Refused(ConnAck<'b>),
@@ -40,7 +41,8 @@ pub enum Event<'b> {
     /// The outcome of a publish that could not be sent again on this connection: larger than the
     /// peer now takes, at a QoS or retained as it no longer supports, or
     /// [`ImplementationSpecificError`](ReasonCode::ImplementationSpecificError) if what the store
-    /// gave back was not the packet.
+    /// gave back was not the packet, [`UnspecifiedError`](ReasonCode::UnspecifiedError) if the
+    /// application [gave it up](crate::Client::abandon). At QoS 2 the peer may have had it already.
     Dropped(PacketId, ReasonCode),
     /// A publish of which only a record is kept is to be sent again: call
     /// [`publish_again`](crate::Client::publish_again) or [`abandon`](crate::Client::abandon).
@@ -105,5 +107,5 @@ impl<'b> TopicName<'b> {
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Receipt {
     pub(crate) id: PacketId,
-    pub(crate) epoch: u32,
+    pub(crate) number: u32,
 }

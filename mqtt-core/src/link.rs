@@ -8,7 +8,7 @@ use crate::{
     error::{Error, Violation, WriteError},
     event::Event,
     session::Session,
-    sink::Sink,
+    sink::{MIN_SINK, Sink},
     store::Store,
     time::Instant,
     timer::{Timer, TimerTable},
@@ -42,7 +42,7 @@ pub enum Acknowledgement {
 pub struct Config {
     /// The longest packet, in bytes, that the caller can give to `poll` in one piece: the length of
     /// its receive buffer. The payload of a longer PUBLISH comes in pieces; any other longer packet
-    /// is an error. Unlimited by default.
+    /// is an error. Unlimited by default, at least [`MIN_WHOLE`](Self::MIN_WHOLE).
     pub whole: usize,
     /// Who acknowledges.
     pub acknowledgement: Acknowledgement,
@@ -54,6 +54,9 @@ pub struct Config {
 }
 
 impl Config {
+    /// The least that `whole` can be, in bytes; a lower value is taken for this one.
+    pub const MIN_WHOLE: usize = 16;
+
     /// The default, for constants.
     pub const DEFAULT: Self = Self {
         whole: usize::MAX,
@@ -96,6 +99,8 @@ pub(crate) enum Taken {
     Done,
     /// It stays until there is room.
     Later,
+    /// It is not there yet.
+    More,
 }
 
 /// Where an event is put. It is long, and every layer that returned it would copy it.
@@ -120,10 +125,16 @@ pub(crate) struct Link<S> {
     incoming: Option<inbound::Incoming>,
     /// How many bytes are owed of a payload that leaves in pieces.
     outgoing: usize,
+    /// How many were at the last poll.
+    outgoing_before: usize,
+    /// A PINGREQ has been due, and nothing has been heard since.
+    pinged: bool,
     /// Something may have to be sent that no packet asks for: answers and publishes held back.
     due: bool,
     /// A resend that the application has been asked for.
     asked: Option<wire::PacketId>,
+    /// It has declined.
+    declined: bool,
     /// How much input the last poll left.
     unread: usize,
     /// It left that for want of room: the peer is not to blame for its silence.
@@ -145,8 +156,11 @@ impl<S> Link<S> {
             inbound_alias_maximum: 0,
             incoming: None,
             outgoing: 0,
+            outgoing_before: 0,
+            pinged: false,
             due: false,
             asked: None,
+            declined: false,
             unread: 0,
             stalled: false,
         }
@@ -192,8 +206,11 @@ impl<S: Store> Link<S> {
         self.keep_alive = 0;
         self.incoming = None;
         self.outgoing = 0;
+        self.outgoing_before = 0;
+        self.pinged = false;
         self.due = false;
         self.asked = None;
+        self.declined = false;
         self.unread = 0;
         self.stalled = false;
     }
@@ -252,6 +269,7 @@ impl<S: Store> Link<S> {
     /// A packet has been taken.
     pub(crate) fn heard(&mut self, now: Instant) {
         self.last_received = now;
+        self.pinged = false;
         self.timers.disarm(Timer::Silence);
     }
 
@@ -265,40 +283,60 @@ impl<S: Store> Link<S> {
         self.stalled = true;
     }
 
-    /// When a PINGREQ is due: one keep alive after the last packet either way.
+    /// When a PINGREQ is due: one keep alive after the last packet either way. Not in the middle of a
+    /// payload, where there is no place for one.
     fn ping_due(&self) -> Option<Instant> {
         let idle = self.last_sent.min(self.last_received);
-        // In the middle of a payload there is no place for one.
-        let possible = self.keep_alive > 0 && self.outgoing == 0;
-        let armed = possible && !self.timers.is_armed(Timer::Silence);
-        armed.then(|| idle + u64::from(self.keep_alive))
+        let possible = self.keep_alive > 0 && self.outgoing == 0 && !self.pinged;
+        possible.then(|| idle + u64::from(self.keep_alive))
     }
 
-    /// Sends a PINGREQ if it is due [MQTT-3.1.2-20], and gives the peer half a keep alive to answer
-    /// it or to send anything else.
+    /// Sends a PINGREQ if it is due [MQTT-3.1.2-20]. If it cannot be sent, because the peer takes
+    /// nothing, its silence counts all the same.
     #[inline]
     pub(crate) fn ping(&mut self, now: Instant, out: &mut impl Sink) {
-        if self.ping_due().is_some_and(|due| due <= now) {
-            self.send_ping(now, out);
+        if self.outgoing != self.outgoing_before {
+            self.stream(now);
+        } else if self.ping_due().is_some_and(|due| due <= now) {
+            self.pinged = true;
+            let _ = self.send(now, &Bare(PacketType::PingReq), 0, out);
         }
     }
 
+    /// A payload moves on: while it does, the peer is alive, and has nothing to say.
     #[cold]
-    fn send_ping(&mut self, now: Instant, out: &mut impl Sink) {
-        if self.send(now, &Bare(PacketType::PingReq), 0, out).is_ok() {
-            self.timers.arm(Timer::Silence, now + u64::from(self.keep_alive / 2));
-        }
+    fn stream(&mut self, now: Instant) {
+        self.outgoing_before = self.outgoing;
+        self.last_sent = now;
+        self.heard(now);
     }
 
-    /// Judges the peer's silence, once all of its complete packets have been taken.
-    pub(crate) fn judge(&self, now: Instant) -> Result<(), Error> {
+    /// Judges the peer's silence, once all of its complete packets have been taken: half a keep
+    /// alive after a PINGREQ; one and a half without progress of a payload that it does not take.
+    #[inline]
+    pub(crate) fn judge(&mut self, now: Instant, out: &impl Sink) -> Result<(), Error> {
         if self.timers.has_expired(Timer::Handshake, now) {
             return Err(Error::HandshakeTimeout);
         }
         if self.timers.has_expired(Timer::Silence, now) && !self.stalled {
             return Err(Error::KeepAliveTimeout);
         }
+        let refused = self.outgoing > 0 && out.room() <= MIN_SINK;
+        if (self.pinged || refused) && self.keep_alive > 0 {
+            self.doubt(now);
+        }
         Ok(())
+    }
+
+    /// Counts the peer's silence from the first poll that has nothing else to do: before, what asks
+    /// it for a sign of life may not have left.
+    #[cold]
+    fn doubt(&mut self, now: Instant) {
+        if !self.timers.is_armed(Timer::Silence) {
+            let half = u64::from(self.keep_alive / 2);
+            let patience = if self.pinged { half } else { half + u64::from(self.keep_alive) };
+            self.timers.arm(Timer::Silence, now + patience);
+        }
     }
 
     /// When the clock alone will make something happen.

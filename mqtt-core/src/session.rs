@@ -34,6 +34,8 @@ pub(crate) enum Sending {
     ReleaseAgain,
     /// Send PUBREL with the reason *packet identifier not found*.
     ReleaseUnknown,
+    /// The publish has its outcome: given up for this reason.
+    Drop(ReasonCode),
     /// Nothing: an answer to something long finished.
     Ignore,
     /// The identifier is in use for something else.
@@ -47,8 +49,9 @@ pub(crate) const fn sending(flight: Option<Flight>, answer: Answer, failed: bool
         (Some(Flight::AwaitAck), Answer::Ack, _) => Sending::Finish,
         (Some(Flight::AwaitRec), Answer::Rec, false) => Sending::Release,
         (Some(Flight::AwaitRec), Answer::Rec, true) => Sending::Finish,
-        (Some(Flight::AwaitComp), Answer::Rec, false) => Sending::ReleaseAgain,
+        (Some(Flight::AwaitComp | Flight::GivenUp(_)), Answer::Rec, false) => Sending::ReleaseAgain,
         (Some(Flight::AwaitComp), Answer::Comp, _) => Sending::Finish,
+        (Some(Flight::GivenUp(reason)), Answer::Comp, _) => Sending::Drop(reason),
         (None, Answer::Rec, false) => Sending::ReleaseUnknown,
         (None, _, _) => Sending::Ignore,
         (Some(_), _, _) => Sending::Violation,
@@ -74,7 +77,7 @@ pub(crate) const fn receiving(kept: Option<(QoS, Stage)>, qos: QoS) -> Receiving
     match (kept, qos) {
         (None, _) => Receiving::Deliver,
         (Some((QoS::ExactlyOnce, Stage::AwaitRel)), QoS::ExactlyOnce) => Receiving::AnswerAgain,
-        (Some((QoS::ExactlyOnce, _)), QoS::ExactlyOnce)
+        (Some((QoS::ExactlyOnce, Stage::Held | Stage::Answer(_))), QoS::ExactlyOnce)
         | (Some((QoS::AtLeastOnce, _)), QoS::AtLeastOnce) => Receiving::Repeated,
         (Some(_), _) => Receiving::Violation,
     }
@@ -91,10 +94,14 @@ pub(crate) enum Releasing {
     Violation,
 }
 
-/// The receiver's last step of QoS 2 [MQTT-4.3.3-11].
+/// The receiver's last step of QoS 2 [MQTT-4.3.3-11]. A PUBREC that is owed once more, because the
+/// PUBLISH was repeated, is owed no longer.
 pub(crate) const fn releasing(kept: Option<(QoS, Stage)>) -> Releasing {
     match kept {
-        Some((QoS::ExactlyOnce, Stage::AwaitRel)) => Releasing::Complete,
+        Some((QoS::ExactlyOnce, Stage::AwaitRel | Stage::Complete)) => Releasing::Complete,
+        Some((QoS::ExactlyOnce, Stage::Answer(reason))) if !reason.is_error() => {
+            Releasing::Complete
+        }
         Some(_) => Releasing::Violation,
         None => Releasing::Unknown,
     }
@@ -120,8 +127,12 @@ pub(crate) struct Session<S> {
     store: S,
     next_id: PacketId,
     requests: Vec<Pending, REQUESTS>,
-    /// Counts connections, so that receipts of earlier ones can be told. 0 before the first.
-    epoch: u32,
+    /// Whether there has been a connection.
+    opened: bool,
+    /// Counts arrivals, so that receipts can be told apart.
+    arrived: u32,
+    /// How many arrivals of earlier connections have not been heard of on this one.
+    carried: usize,
     /// How many publishes the peer takes unacknowledged.
     send_maximum: u16,
     /// How many we take.
@@ -134,14 +145,18 @@ impl<S> Session<S> {
             store,
             next_id: PacketId::FIRST,
             requests: Vec::new(),
-            epoch: 0,
+            opened: false,
+            arrived: 0,
+            carried: 0,
             send_maximum: u16::MAX,
             receive_maximum: u16::MAX,
         }
     }
 
-    pub(crate) const fn epoch(&self) -> u32 {
-        self.epoch
+    /// A number for a new arrival.
+    pub(crate) const fn number(&mut self) -> u32 {
+        self.arrived = self.arrived.wrapping_add(1);
+        self.arrived
     }
 
     pub(crate) const fn store(&self) -> &S {
@@ -161,16 +176,17 @@ impl<S: Store> Session<S> {
     /// A connection begins, which takes `receive_maximum` publishes; with `clean` so does a new
     /// session.
     pub(crate) fn open(&mut self, clean: bool, receive_maximum: u16) {
-        if self.epoch == 0 {
+        if !self.opened {
             // A store that outlived its program: nobody has the receipts any more.
             self.store.retain_arrivals(|arrival| arrival.stage != Stage::Held);
         }
-        self.epoch = self.epoch.wrapping_add(1);
+        self.opened = true;
         self.receive_maximum = receive_maximum;
         self.close();
         if clean {
             self.store.clear();
         }
+        self.carried = self.store.arrivals();
         for aliases in [Store::inbound_aliases, Store::outbound_aliases] {
             if let Some(aliases) = aliases(&mut self.store) {
                 aliases.clear();
@@ -190,26 +206,41 @@ impl<S: Store> Session<S> {
         self.store.rewind();
         self.store.retain_arrivals(|arrival| {
             arrival.live = false;
+            if arrival.stage == Stage::Complete {
+                arrival.stage = Stage::AwaitRel; // the PUBREL comes again
+            }
             arrival.qos == QoS::ExactlyOnce
         });
     }
 
-    /// An identifier that is not in use by any flight or request [MQTT-2.2.1-3].
-    pub(crate) fn allocate(&mut self) -> Option<PacketId> {
+    /// The session's state is lost or ended.
+    pub(crate) fn clear(&mut self) {
+        self.store.clear();
+        self.carried = 0;
+    }
+
+    /// An identifier that is not in use by any flight or request [MQTT-2.2.1-3]. It is given again
+    /// until it has been [taken](Self::taken).
+    pub(crate) fn free_id(&self) -> Option<PacketId> {
         let in_use = self.store.flights() + self.requests.len();
+        let mut id = self.next_id;
         for _ in 0..=in_use.min(u16::MAX.into()) {
-            let id = self.next_id;
-            self.next_id = id.next();
             if self.store.flight(id).is_none() && self.requests.iter().all(|r| r.id != id) {
                 return Some(id);
             }
+            id = id.next();
         }
         None
     }
 
+    /// The identifier is in use from now on.
+    pub(crate) const fn taken(&mut self, id: PacketId) {
+        self.next_id = id.next();
+    }
+
     /// How many publishes count against the peer's Receive Maximum.
     pub(crate) fn in_flight(&self) -> usize {
-        self.store.flights() - self.store.unsent_publishes()
+        self.store.flights().saturating_sub(self.store.unsent_publishes())
     }
 
     /// Whether the peer takes another publish at QoS 1 or 2 [MQTT-4.9.0-2].
@@ -226,6 +257,7 @@ impl<S: Store> Session<S> {
     pub(crate) fn request(&mut self, id: PacketId, request: Request, filters: usize) {
         // There was room.
         let _ = self.requests.push(Pending { id, request, filters });
+        self.taken(id);
     }
 
     /// The request is answered, with one code per filter if there are any.
@@ -248,8 +280,8 @@ impl<S: Store> Session<S> {
     pub(crate) fn on_answer(&mut self, id: PacketId, answer: Answer, failed: bool) -> Sending {
         let mut step = sending(self.store.flight(id), answer, failed);
         match step {
-            Sending::Finish => self.store.finish(id),
-            Sending::Release => self.store.release(id),
+            Sending::Finish | Sending::Drop(_) => self.store.finish(id),
+            Sending::Release => self.store.release(id, Flight::AwaitComp),
             Sending::Ignore | Sending::ReleaseUnknown
                 if self.requests.iter().any(|request| request.id == id) =>
             {
@@ -258,6 +290,18 @@ impl<S: Store> Session<S> {
             _ => {}
         }
         step
+    }
+
+    /// A publish is not sent again. Whether that is its outcome; of one that the peer may hold it is
+    /// told when the peer has let it go.
+    pub(crate) fn give_up(&mut self, id: PacketId, reason: ReasonCode) -> bool {
+        let held = self.store.flight(id) == Some(Flight::AwaitRec);
+        if held {
+            self.store.release(id, Flight::GivenUp(reason));
+        } else {
+            self.store.finish(id);
+        }
+        !held
     }
 
     /// What is to be done with an incoming publish at QoS 1 or 2. Changes nothing.
@@ -270,14 +314,28 @@ impl<S: Store> Session<S> {
         releasing(self.store.arrival(id).map(|kept| (kept.qos, kept.stage)))
     }
 
-    /// Whether as many incoming messages are unfinished as the peer may send.
+    /// Whether as many incoming messages are unfinished as the peer may send on this connection.
     pub(crate) fn is_receive_full(&self) -> bool {
-        self.store.arrivals() >= self.receive_maximum.into()
+        self.store.arrivals().saturating_sub(self.carried) >= self.receive_maximum.into()
     }
 
-    /// A new arrival on this connection.
-    pub(crate) fn arrival(&self, id: PacketId, qos: QoS, stage: Stage) -> Arrival {
-        Arrival { id, qos, stage, epoch: self.epoch, live: true }
+    /// Keeps an arrival as the newest on this connection.
+    pub(crate) fn keep(&mut self, arrival: Arrival) -> Result<(), Violation> {
+        let carried = self.is_carried(arrival.id);
+        let kept = self.store.push_arrival(Arrival { live: true, ..arrival });
+        kept.map_err(|_| Violation::ReceiveMaximumExceeded)?;
+        self.carried -= usize::from(carried);
+        Ok(())
+    }
+
+    /// Forgets an arrival: it has come to its end.
+    pub(crate) fn forget(&mut self, id: PacketId) {
+        self.carried -= usize::from(self.is_carried(id));
+        self.store.remove_arrival(id);
+    }
+
+    fn is_carried(&self, id: PacketId) -> bool {
+        self.carried > 0 && self.store.arrival(id).is_some_and(|kept| !kept.live)
     }
 
     /// The acknowledgement `reason` of this arrival has been sent.
@@ -285,7 +343,7 @@ impl<S: Store> Session<S> {
         if arrival.qos == QoS::ExactlyOnce && !reason.is_error() {
             self.store.set_arrival(Arrival { stage: Stage::AwaitRel, ..arrival });
         } else {
-            self.store.remove_arrival(arrival.id);
+            self.forget(arrival.id);
         }
     }
 }
@@ -299,14 +357,16 @@ mod tests {
     #[test]
     fn sender() {
         use Answer::{Ack, Comp, Rec};
-        use Flight::{AwaitAck, AwaitComp, AwaitRec};
-        use Sending::{Finish, Ignore, Release, ReleaseAgain, ReleaseUnknown, Violation};
+        use Flight::{AwaitAck, AwaitComp, AwaitRec, GivenUp};
+        use Sending::{Drop, Finish, Ignore, Release, ReleaseAgain, ReleaseUnknown, Violation};
+        let reason = ReasonCode::PacketTooLarge;
         // Rows: flight. Columns: PUBACK, PUBREC, PUBREC with an error, PUBCOMP.
         let table = [
             (None, [Ignore, ReleaseUnknown, Ignore, Ignore]),
             (Some(AwaitAck), [Finish, Violation, Violation, Violation]),
             (Some(AwaitRec), [Violation, Release, Finish, Violation]),
             (Some(AwaitComp), [Violation, ReleaseAgain, Violation, Finish]),
+            (Some(GivenUp(reason)), [Violation, ReleaseAgain, Violation, Drop(reason)]),
         ];
         for (flight, row) in table {
             let columns = [(Ack, false), (Rec, false), (Rec, true), (Comp, false)];
@@ -322,13 +382,16 @@ mod tests {
         use QoS::{AtLeastOnce, ExactlyOnce};
         use Receiving::{AnswerAgain, Deliver, Repeated, Violation};
         let answer = Stage::Answer(ReasonCode::Success);
+        let refusal = Stage::Answer(ReasonCode::NotAuthorized);
         // Rows: what is kept. Columns: PUBLISH at QoS 1, at QoS 2, PUBREL.
         let table = [
             (None, [Deliver, Deliver], Releasing::Unknown),
             (Some((AtLeastOnce, Stage::Held)), [Repeated, Violation], Releasing::Violation),
             (Some((AtLeastOnce, answer)), [Repeated, Violation], Releasing::Violation),
             (Some((ExactlyOnce, Stage::Held)), [Violation, Repeated], Releasing::Violation),
-            (Some((ExactlyOnce, answer)), [Violation, Repeated], Releasing::Violation),
+            (Some((ExactlyOnce, answer)), [Violation, Repeated], Releasing::Complete),
+            (Some((ExactlyOnce, refusal)), [Violation, Repeated], Releasing::Violation),
+            (Some((ExactlyOnce, Stage::Complete)), [Violation, Violation], Releasing::Complete),
             (Some((ExactlyOnce, Stage::AwaitRel)), [Violation, AnswerAgain], Releasing::Complete),
         ];
         for (kept, row, release) in table {
@@ -344,20 +407,21 @@ mod tests {
     fn identifiers_in_use_are_not_given_again() {
         let mut session = Session::new(Records::<4>::new());
         let id = |id| PacketId::new(id).unwrap();
-        assert_eq!(session.allocate(), Some(id(1)));
+        assert_eq!(session.free_id(), Some(id(1)));
         session.request(id(1), Request::Subscribe, 1);
-        assert_eq!(session.allocate(), Some(id(2)));
+        assert_eq!(session.free_id(), Some(id(2)));
         session.store.push(id(2), QoS::AtLeastOnce, None).unwrap();
+        session.taken(id(2));
         session.next_id = id(u16::MAX);
-        assert_eq!(session.allocate(), Some(id(u16::MAX)));
-        assert_eq!(session.allocate(), Some(id(3)));
+        assert_eq!(session.free_id(), Some(id(u16::MAX)));
+        session.taken(id(u16::MAX));
+        assert_eq!(session.free_id(), Some(id(3)));
         session.next_id = id(1);
         assert_eq!(session.on_answer(id(2), Answer::Ack, false), Sending::Finish);
-        assert_eq!(session.allocate(), Some(id(2)));
+        assert_eq!(session.free_id(), Some(id(2)));
         assert_eq!(session.on_answer(id(1), Answer::Ack, false), Sending::Violation);
         assert_eq!(session.answered(id(1), Request::Subscribe, 1), Ok(()));
-        session.next_id = id(1);
-        assert_eq!(session.allocate(), Some(id(1)));
+        assert_eq!(session.free_id(), Some(id(1)));
     }
 
     #[test]

@@ -151,6 +151,8 @@ impl<T: Sink + ?Sized> Sink for &mut T {
 
 /// Writes to the front and leaves the rest, as `std::io::Write` does for it.
 ///
+/// It does not know how long it has been, so what does not fit is never said to be too large.
+///
 /// ```
 /// use mqtt_core::{Version, wire::Packet};
 ///
@@ -167,7 +169,7 @@ impl Sink for &mut [u8] {
     }
 
     fn capacity(&self) -> usize {
-        self.len()
+        usize::MAX
     }
 
     #[inline]

@@ -64,9 +64,10 @@ pub trait Store {
     /// [`Full`] if it does not fit; nothing has changed then.
     fn push(&mut self, id: PacketId, qos: QoS, message: Option<&Outgoing<'_>>) -> Result<(), Full>;
 
-    /// Drops the message of a QoS 2 publish, which is [`Flight::AwaitComp`] from now on, and to be
+    /// Drops the message of a QoS 2 publish, which is `to` from now on ([`Flight::AwaitComp`] or
+    /// [`Flight::GivenUp`]), comes last in the order of release, and is to be
     /// counted as not sent until [`mark_sent`](Self::mark_sent).
-    fn release(&mut self, id: PacketId);
+    fn release(&mut self, id: PacketId, to: Flight);
 
     /// Drops a publish: it has its outcome.
     fn finish(&mut self, id: PacketId);
@@ -193,6 +194,9 @@ pub enum Flight {
     AwaitRec,
     /// QoS 2: PUBREL sent, PUBCOMP awaited.
     AwaitComp,
+    /// The same for a publish that has been given up for this reason. The peer may have it all the
+    /// same, so that its identifier is free, and its outcome told, when PUBCOMP has come.
+    GivenUp(ReasonCode),
 }
 
 impl Flight {
@@ -215,8 +219,8 @@ pub struct Arrival {
     pub qos: QoS,
     /// Whose turn it is.
     pub stage: Stage,
-    /// The connection on which it was handed to the application: part of its receipt.
-    pub epoch: u32,
+    /// Tells it from other messages with its identifier: part of its receipt.
+    pub number: u32,
     /// Whether the peer has sent it on this connection. One that was received on an earlier
     /// connection is not answered before it has been sent again.
     pub live: bool,
@@ -239,6 +243,8 @@ pub enum Stage {
     Answer(ReasonCode),
     /// The peer's. QoS 2: PUBREC sent, PUBREL awaited.
     AwaitRel,
+    /// Ours. QoS 2: PUBREL received, PUBCOMP to be sent.
+    Complete,
 }
 
 /// A PUBLISH to be kept: the packet's head and its payload.
@@ -311,8 +317,8 @@ pub struct Unsent<'s> {
     pub id: PacketId,
     /// Its state.
     pub flight: Flight,
-    /// The packet as [`Outgoing`] gave it, in two parts that may be divided anywhere; empty if there
-    /// is only a record. It is validated before it is sent.
+    /// The packet as [`Outgoing`] gave it, in two parts of which the first has the whole head; both
+    /// empty if there is only a record. It is validated before it is sent.
     pub packet: (&'s [u8], Payload<'s>),
 }
 
@@ -344,8 +350,8 @@ macro_rules! delegate {
             $store.push(id, qos, message)
         }
 
-        fn release(&mut $self, id: PacketId) {
-            $store.release(id);
+        fn release(&mut $self, id: PacketId, to: Flight) {
+            $store.release(id, to);
         }
 
         fn finish(&mut $self, id: PacketId) {

@@ -5,7 +5,7 @@ use std::alloc::System;
 
 use mqtt_core::{
     PacketId, Payload, Publish, QoS, Topic, Version,
-    store::{Arrival, Heap, Outgoing, Stage, Store},
+    store::{Arrival, Flight, Heap, Outgoing, Stage, Store},
 };
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
@@ -26,7 +26,7 @@ fn memory_follows_what_is_kept() {
     };
     let arrive = |heap: &mut Heap, number: u16| {
         let id = PacketId::new(number).unwrap();
-        heap.push_arrival(Arrival { id, qos, stage: Stage::Held, epoch: 1, live: true }).unwrap();
+        heap.push_arrival(Arrival { id, qos, stage: Stage::Held, number: 1, live: true }).unwrap();
     };
     let id = |number| PacketId::new(number).unwrap();
 
@@ -43,7 +43,7 @@ fn memory_follows_what_is_kept() {
     }
     let region = Region::new(ALLOCATOR);
     for number in 5..=1000 {
-        heap.release(id(number - 3));
+        heap.release(id(number - 3), Flight::AwaitComp);
         heap.finish(id(number - 4));
         heap.remove_arrival(id(number - 4));
         push(&mut heap, number, if number % 2 == 0 { &small } else { &large });
@@ -69,7 +69,7 @@ fn memory_follows_what_is_kept() {
     let full = used(&region) - packets;
     assert!(full / usize::from(all) < 150, "{full} bytes of bookkeeping");
     for number in (1..=all).rev() {
-        heap.release(id(number));
+        heap.release(id(number), Flight::AwaitComp);
     }
     assert_eq!((heap.bytes(), used(&region)), (0, full));
     for number in (1..=all).filter(|number| number % 10 != 0) {

@@ -113,7 +113,7 @@ fn run(mut store: impl Store, bytes: usize, ops: &[Op]) {
             }
             Op::Release(id) => {
                 if model.flight(id) != Some(Flight::AwaitAck) {
-                    store.release(id);
+                    store.release(id, Flight::AwaitComp);
                     if model.flight(id) == Some(Flight::AwaitRec) {
                         model.finish(id);
                         model.released.push((id, false));
@@ -256,13 +256,8 @@ fn arrival() -> impl Strategy<Value = Arrival> {
         Just(Stage::Answer(ReasonCode::QuotaExceeded)),
         Just(Stage::AwaitRel)
     ];
-    (id(), qos(), stage, any::<(u32, bool)>()).prop_map(|(id, qos, stage, (epoch, live))| Arrival {
-        id,
-        qos,
-        stage,
-        epoch,
-        live,
-    })
+    (id(), qos(), stage, any::<(u32, bool)>())
+        .prop_map(|(id, qos, stage, (number, live))| Arrival { id, qos, stage, number, live })
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -512,14 +507,14 @@ mod heap {
         let mut heap = Heap::with_limits(limits);
         let ids = || (1..=u16::MAX).filter_map(PacketId::new);
         let arrival =
-            |id| Arrival { id, qos: QoS::ExactlyOnce, stage: Stage::Held, epoch: 1, live: true };
+            |id| Arrival { id, qos: QoS::ExactlyOnce, stage: Stage::Held, number: 1, live: true };
         for id in ids() {
             assert_eq!(heap.push(id, QoS::ExactlyOnce, None), Ok(()));
             assert_eq!(heap.push_arrival(arrival(id)), Ok(()));
         }
         assert_eq!(heap.push(PacketId::FIRST, QoS::AtLeastOnce, None), Err(Full::ForNow));
         for id in ids().filter(|id| id.get() % 2 == 0) {
-            heap.release(id);
+            heap.release(id, Flight::AwaitComp);
             heap.set_arrival(Arrival { stage: Stage::AwaitRel, ..arrival(id) });
         }
         heap.rewind();

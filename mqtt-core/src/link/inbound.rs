@@ -12,19 +12,29 @@ use crate::{
     wire::{self, Delivery, Header, PacketId, PacketType, Publish, QoS},
 };
 
-/// A message whose payload arrives in pieces.
+/// A message that arrives in pieces.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Incoming {
-    /// Its identifier and QoS, above QoS 0.
-    identity: Option<(PacketId, QoS)>,
+    /// What it will be answered by, above QoS 0.
+    arrival: Option<Arrival>,
     /// Its length without the fixed header.
     size: u32,
     /// How much of that is still to come.
     remaining: u32,
-    fate: Fate,
+    part: Part,
 }
 
-/// What becomes of such a message.
+/// Which part of it comes next. A head that is too long to be seen whole is passed over piece by
+/// piece, up to the identifier that the acknowledgement needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    TopicLength(QoS),
+    Topic { remaining: u32, qos: QoS },
+    Identifier(QoS),
+    Rest(Fate),
+}
+
+/// What becomes of its payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     /// The application gets it.
@@ -33,16 +43,14 @@ enum Fate {
     Skip,
     /// The application has had it before.
     Repeated,
-    /// Its head is too long to be seen whole: the bytes before the identifier are passed over, then
-    /// it is skipped.
-    Headless { before_id: u32, qos: QoS },
 }
 
 /// What is to be done with a message at QoS 1 or 2.
 enum Admission {
-    Deliver,
-    /// Not to the application.
-    Silent,
+    /// It is new.
+    New,
+    /// It has been here before.
+    Repeated,
     /// There is no room to remember it now.
     Later,
 }
@@ -60,121 +68,110 @@ impl<S: Store> Link<S> {
     ) -> Result<Taken, Error> {
         let (delivery, publish) = Publish::read(self.version, header.flags, body)?;
         let topic = self.topic_name(&publish)?;
-        let receipt = match delivery.packet_id {
-            None => None,
-            Some(id) => match self.admit(now, id, publish.qos, out)? {
-                Admission::Deliver => self.take(now, id, publish.qos, out)?,
-                Admission::Silent => return Ok(Taken::Done),
+        let mut receipt = None;
+        if let Some(id) = delivery.packet_id {
+            match self.admit(id, publish.qos, out)? {
+                Admission::New => {
+                    let arrival = self.arrival(id, publish.qos);
+                    receipt = self.receipt(arrival);
+                    self.accept(now, arrival, out)?;
+                }
+                Admission::Repeated => {
+                    self.repeat(now, id, out)?;
+                    return Ok(Taken::Done);
+                }
                 Admission::Later => return Ok(Taken::Later),
-            },
-        };
+            }
+        }
         *event = Some(Event::Message(message(delivery, publish, topic, 0, receipt)));
         Ok(Taken::Event)
     }
 
-    /// Decides about a message at QoS 1 or 2; one that has been here before is answered, too.
-    fn admit(
-        &mut self,
-        now: Instant,
-        id: PacketId,
-        qos: QoS,
-        out: &mut impl Sink,
-    ) -> Result<Admission, Error> {
+    /// Decides about a message at QoS 1 or 2, and changes nothing.
+    fn admit(&self, id: PacketId, qos: QoS, out: &impl Sink) -> Result<Admission, Violation> {
         match self.session.on_publish(id, qos) {
-            Receiving::Deliver if self.has_place(qos, out)? => Ok(Admission::Deliver),
+            Receiving::Deliver if self.has_place(qos, out)? => Ok(Admission::New),
             Receiving::Deliver => Ok(Admission::Later),
-            step => self.repeat(now, id, qos, step, out).map(|()| Admission::Silent),
+            Receiving::Repeated | Receiving::AnswerAgain => Ok(Admission::Repeated),
+            Receiving::Violation => Err(Violation::PacketIdInUse),
         }
     }
 
-    /// Whether a new message may be taken. More than the peer may send is its fault; but before 5.0
-    /// it does not know, and QoS 1 messages only wait for us.
+    /// Whether a new message can be remembered. More than the peer may send is its fault; but before
+    /// 5.0 it does not know, and may have to wait for us. It cannot wait for itself: what frees a
+    /// QoS 2 message's place is behind the one that would wait.
     fn has_place(&self, qos: QoS, out: &impl Sink) -> Result<bool, Violation> {
         if !self.session.is_receive_full() {
             return Ok(true);
         }
-        let waits_for_us = self.session.store().oldest_unanswered().is_some();
-        let needs_no_place = self.config.acknowledgement == Acknowledgement::Automatic;
-        if self.version.is_v5() || qos != QoS::AtLeastOnce || !waits_for_us && !needs_no_place {
-            return Err(Violation::ReceiveMaximumExceeded);
-        }
-        Ok(!waits_for_us && self.room(out) >= ACK_WITH_REASON)
-    }
-
-    /// A message that the application has had.
-    fn repeat(
-        &mut self,
-        now: Instant,
-        id: PacketId,
-        qos: QoS,
-        step: Receiving,
-        out: &mut impl Sink,
-    ) -> Result<(), Error> {
-        let Some(kept) = self.session.store().arrival(id) else { return Ok(()) };
-        match step {
-            Receiving::Violation => Err(Violation::PacketIdInUse.into()),
-            Receiving::AnswerAgain => self.answer(now, id, qos, ReasonCode::Success, out),
-            _ if kept.live => Ok(()),
-            _ => {
-                // Received on an earlier connection: its turn comes by its place on this one.
-                // It was in the store before, so it still fits.
-                let _ = self.session.store_mut().push_arrival(Arrival { live: true, ..kept });
-                self.due = true;
-                Ok(())
+        if !self.version.is_v5() {
+            if self.session.store().oldest_unanswered().is_some() {
+                return Ok(false);
+            }
+            // One that is answered at once leaves no trace.
+            if qos == QoS::AtLeastOnce && self.config.acknowledgement == Acknowledgement::Automatic
+            {
+                return Ok(self.room(out) >= ACK_WITH_REASON);
             }
         }
+        Err(Violation::ReceiveMaximumExceeded)
     }
 
-    /// Takes a new message that has arrived whole: answers it, or hands out a receipt.
-    fn take(
+    /// A new message. Its stage is yet to be decided.
+    fn arrival(&mut self, id: PacketId, qos: QoS) -> Arrival {
+        Arrival { id, qos, stage: Stage::Held, number: self.session.number(), live: true }
+    }
+
+    /// What the application is to acknowledge it with, if that is left to it.
+    fn receipt(&self, arrival: Arrival) -> Option<Receipt> {
+        let Arrival { id, number, .. } = arrival;
+        let manual = self.config.acknowledgement == Acknowledgement::Manual;
+        manual.then_some(Receipt { id, number })
+    }
+
+    /// A new message has arrived whole: it is answered, or held until the application does.
+    fn accept(
         &mut self,
         now: Instant,
-        id: PacketId,
-        qos: QoS,
+        arrival: Arrival,
         out: &mut impl Sink,
-    ) -> Result<Option<Receipt>, Error> {
+    ) -> Result<(), Violation> {
         match self.config.acknowledgement {
-            Acknowledgement::Automatic => {
-                self.answer(now, id, qos, ReasonCode::Success, out)?;
-                Ok(None)
-            }
-            Acknowledgement::Manual => {
-                let arrival = self.session.arrival(id, qos, Stage::Held);
-                self.keep(arrival)?;
-                Ok(Some(self.receipt(id)))
-            }
+            Acknowledgement::Automatic => self.answer(now, arrival, out),
+            Acknowledgement::Manual => self.session.keep(Arrival { stage: Stage::Held, ..arrival }),
         }
     }
 
-    fn receipt(&self, id: PacketId) -> Receipt {
-        Receipt { id, epoch: self.session.epoch() }
-    }
-
-    fn keep(&mut self, arrival: Arrival) -> Result<(), Error> {
-        let kept = self.session.store_mut().push_arrival(arrival);
-        kept.map_err(|_| Violation::ReceiveMaximumExceeded.into())
+    /// A message that the application has had. If it was received on an earlier connection, its turn
+    /// comes by its place on this one.
+    fn repeat(&mut self, now: Instant, id: PacketId, out: &mut impl Sink) -> Result<(), Violation> {
+        match self.session.store().arrival(id) {
+            Some(kept) if kept.stage == Stage::AwaitRel => self.answer(now, kept, out),
+            Some(kept) if !kept.live => {
+                self.due = true;
+                self.session.keep(kept)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Acknowledges a message: now, if it is its turn and there is room, or else later.
     fn answer(
         &mut self,
         now: Instant,
-        id: PacketId,
-        qos: QoS,
-        reason: ReasonCode,
+        arrival: Arrival,
         out: &mut impl Sink,
-    ) -> Result<(), Error> {
-        let store = self.session.store();
-        if self.room(out) < ACK_WITH_REASON || store.oldest_unanswered().is_some() {
+    ) -> Result<(), Violation> {
+        let reason = ReasonCode::Success;
+        let waits = self.session.store().oldest_unanswered().is_some();
+        if waits || self.room(out) < ACK_WITH_REASON {
             self.due = true;
-            let arrival = self.session.arrival(id, qos, Stage::Answer(reason));
-            return self.keep(arrival);
+            return self.session.keep(Arrival { stage: Stage::Answer(reason), ..arrival });
         }
-        if qos == QoS::ExactlyOnce {
-            let arrival = self.session.arrival(id, qos, Stage::AwaitRel);
-            self.keep(arrival)?;
+        if arrival.qos == QoS::ExactlyOnce {
+            self.session.keep(Arrival { stage: Stage::AwaitRel, ..arrival })?;
         }
-        self.write_ack(now, acknowledgement(qos), id, reason, out);
+        self.write_ack(now, acknowledgement(arrival.qos), arrival.id, reason, out);
         Ok(())
     }
 
@@ -182,12 +179,18 @@ impl<S: Store> Link<S> {
     /// [MQTT-4.6.0-3]. Whether all for which the application does not have to decide.
     pub(super) fn write_answers(&mut self, now: Instant, out: &mut impl Sink) -> bool {
         while let Some(arrival) = self.session.store().oldest_unanswered() {
-            let Stage::Answer(reason) = arrival.stage else { return true };
+            if arrival.stage == Stage::Held {
+                return true;
+            }
             if self.room(out) < ACK_WITH_REASON {
                 return false;
             }
-            self.write_ack(now, acknowledgement(arrival.qos), arrival.id, reason, out);
-            self.session.acknowledged(arrival, reason);
+            if let Stage::Answer(reason) = arrival.stage {
+                self.write_ack(now, acknowledgement(arrival.qos), arrival.id, reason, out);
+                self.session.acknowledged(arrival, reason);
+            } else {
+                self.complete(now, arrival.id, out);
+            }
         }
         true
     }
@@ -201,13 +204,16 @@ impl<S: Store> Link<S> {
         out: &mut impl Sink,
     ) -> Result<(), SendError> {
         let held = self.session.store().arrival(receipt.id);
-        let held = held.filter(|kept| kept.epoch == receipt.epoch && kept.stage == Stage::Held);
+        let held = held.filter(|kept| kept.number == receipt.number && kept.stage == Stage::Held);
         let Some(arrival) = held else { return Err(SendError::StaleReceipt) };
         if !reason.is_legal_in(acknowledgement(arrival.qos)) {
             return Err(SendError::Invalid(EncodeError::ReasonCode));
         }
         if reason != ReasonCode::Success && !self.version.is_v5() {
             return Err(SendError::Invalid(EncodeError::Version));
+        }
+        if reason != ReasonCode::Success && !self.has_reasons() {
+            return Err(SendError::TooLarge);
         }
         let first = self.session.store().oldest_unanswered().map(|first| first.id);
         if first == Some(receipt.id) && self.room(out) < ACK_WITH_REASON {
@@ -219,23 +225,33 @@ impl<S: Store> Link<S> {
         Ok(())
     }
 
-    /// A PUBREL.
+    /// A PUBREL. What cannot be answered now is remembered, so that reading goes on.
     pub(crate) fn on_release(
         &mut self,
         now: Instant,
         id: PacketId,
         out: &mut impl Sink,
     ) -> Result<Taken, Error> {
-        let reason = match self.session.on_release(id) {
+        match self.session.on_release(id) {
             Releasing::Violation => return Err(Violation::WrongAcknowledgement.into()),
-            Releasing::Complete => ReasonCode::Success,
-            Releasing::Unknown => ReasonCode::PacketIdentifierNotFound,
-        };
-        let taken = self.reply(now, PacketType::PubComp, id, reason, out);
-        if let Taken::Done = taken {
-            self.session.store_mut().remove_arrival(id);
+            Releasing::Unknown => {
+                let reason = ReasonCode::PacketIdentifierNotFound;
+                return Ok(self.reply(now, PacketType::PubComp, id, reason, out));
+            }
+            Releasing::Complete if self.room(out) >= ACK_WITH_REASON => self.complete(now, id, out),
+            Releasing::Complete => {
+                if let Some(kept) = self.session.store().arrival(id) {
+                    self.session.keep(Arrival { stage: Stage::Complete, ..kept })?;
+                    self.due = true;
+                }
+            }
         }
-        Ok(taken)
+        Ok(Taken::Done)
+    }
+
+    fn complete(&mut self, now: Instant, id: PacketId, out: &mut impl Sink) {
+        self.write_ack(now, PacketType::PubComp, id, ReasonCode::Success, out);
+        self.session.forget(id);
     }
 
     /// The topic of a publish, after its alias has been set or found [MQTT-3.3.2-10].
@@ -273,8 +289,8 @@ impl<S: Store> Link<S> {
     /// Discards the rest of the message that is arriving. Whether one is.
     pub(crate) fn skip(&mut self) -> bool {
         match &mut self.incoming {
-            Some(incoming) if incoming.fate == Fate::Deliver => {
-                incoming.fate = Fate::Skip;
+            Some(Incoming { part: Part::Rest(fate), .. }) if *fate == Fate::Deliver => {
+                *fate = Fate::Skip;
                 true
             }
             _ => false,
@@ -291,54 +307,43 @@ impl<S: Store> Link<S> {
         out: &impl Sink,
         event: Place<'_, 'b>,
     ) -> Result<Taken, Error> {
+        let size = header.remaining_length;
         let head_len = wire::head_len(self.version, &header, body)?;
         let Some((head, chunk)) = head_len.and_then(|len| body.split_at_checked(len)) else {
-            if input.len() >= self.config.whole {
-                self.begin_headless(header)?;
-                *input = body;
-                return Ok(Taken::Done);
+            if input.len() < self.config.whole {
+                return Ok(Taken::More);
             }
-            return Ok(Taken::Later);
+            if let Some(aliases) = self.session.store_mut().inbound_aliases() {
+                // It might have set one, and the name of any alias is no longer sure.
+                aliases.clear();
+            }
+            let qos = QoS::from_u8(header.flags >> 1 & 0b11).unwrap_or_default();
+            let part = Part::TopicLength(qos);
+            self.incoming = Some(Incoming { arrival: None, size, remaining: size, part });
+            *input = body;
+            return Ok(Taken::Done);
         };
         let (delivery, publish) = Publish::read(self.version, header.flags, head)?;
         let topic = self.topic_name(&publish)?;
-        let size = header.remaining_length;
-        let remaining = size - body.len() as u32;
-        let mut incoming = Incoming { identity: None, size, remaining, fate: Fate::Deliver };
-        let mut receipt = None;
+        let (mut arrival, mut receipt, mut fate) = (None, None, Fate::Deliver);
         if let Some(id) = delivery.packet_id {
-            incoming.identity = Some((id, publish.qos));
-            match self.session.on_publish(id, publish.qos) {
-                Receiving::Violation => return Err(Violation::PacketIdInUse.into()),
-                Receiving::Deliver if self.has_place(publish.qos, out)? => {
-                    let manual = self.config.acknowledgement == Acknowledgement::Manual;
-                    receipt = manual.then(|| self.receipt(id));
-                }
-                Receiving::Deliver => return Ok(Taken::Later),
-                Receiving::Repeated | Receiving::AnswerAgain => incoming.fate = Fate::Repeated,
+            let new = self.arrival(id, publish.qos);
+            arrival = Some(new);
+            match self.admit(id, publish.qos, out)? {
+                Admission::New => receipt = self.receipt(new),
+                Admission::Repeated => fate = Fate::Repeated,
+                Admission::Later => return Ok(Taken::Later),
             }
         }
         *input = &[];
-        self.incoming = Some(incoming);
-        if incoming.fate == Fate::Repeated {
+        let remaining = size - body.len() as u32;
+        self.incoming = Some(Incoming { arrival, size, remaining, part: Part::Rest(fate) });
+        if fate == Fate::Repeated {
             return Ok(Taken::Done);
         }
         let publish = Publish { payload: chunk.into(), ..publish };
         *event = Some(Event::Message(message(delivery, publish, topic, remaining, receipt)));
         Ok(Taken::Event)
-    }
-
-    fn begin_headless(&mut self, header: Header) -> Result<(), Violation> {
-        // It might have set an alias.
-        if self.inbound_alias_maximum > 0 {
-            return Err(Violation::PacketTooLarge);
-        }
-        let qos = QoS::from_u8(header.flags >> 1 & 0b11).unwrap_or_default();
-        let size = header.remaining_length;
-        // The topic's length comes first and is not known yet: see `advance`.
-        let fate = Fate::Headless { before_id: u32::MAX, qos };
-        self.incoming = Some(Incoming { identity: None, size, remaining: size, fate });
-        Ok(())
     }
 
     /// More of the message that is arriving.
@@ -350,25 +355,28 @@ impl<S: Store> Link<S> {
         event: Place<'_, 'b>,
     ) -> Result<Taken, Error> {
         let Some(mut incoming) = self.incoming else { return Ok(Taken::Done) };
-        if let Fate::Headless { before_id, qos } = incoming.fate {
-            return self.find_identity(incoming, before_id, qos, input, out);
-        }
+        let Part::Rest(fate) = incoming.part else {
+            return self.pass_head(incoming, input, out);
+        };
         // It ends where it can be answered, or the answer be remembered.
-        let stuck = self.room(out) < ACK_WITH_REASON && self.session.is_receive_full();
-        let wanted = incoming.remaining - u32::from(stuck && incoming.identity.is_some());
+        let stuck = incoming.arrival.is_some()
+            && self.room(out) < ACK_WITH_REASON
+            && self.session.is_receive_full();
+        let wanted = incoming.remaining.saturating_sub(stuck.into());
         let len = input.len().min(wanted as usize);
         let (bytes, rest) = input.split_at_checked(len).unwrap_or((input, &[]));
         incoming.remaining -= len as u32;
-        let ended = incoming.remaining == 0;
+        let ended = incoming.remaining == 0 && !stuck;
         if bytes.is_empty() && !ended {
-            return Ok(Taken::Later);
+            let waits = stuck && (incoming.remaining == 0 || !input.is_empty());
+            return Ok(if waits { Taken::Later } else { Taken::More });
         }
         if ended {
-            self.end(now, incoming, out)?;
+            self.end(now, incoming, fate, out)?;
         }
         self.incoming = (!ended).then_some(incoming);
         *input = rest;
-        *event = match incoming.fate {
+        *event = match fate {
             Fate::Deliver => Some(Event::Payload { bytes, remaining: incoming.remaining }),
             Fate::Skip if ended => Some(Event::Skipped { size: incoming.size }),
             _ => None,
@@ -376,64 +384,68 @@ impl<S: Store> Link<S> {
         Ok(if event.is_some() { Taken::Event } else { Taken::Done })
     }
 
-    /// Passes over the topic of a message that is being skipped, up to its identifier.
-    fn find_identity(
+    /// Passes over the head of a message that is being skipped, up to its identifier.
+    fn pass_head(
         &mut self,
         mut incoming: Incoming,
-        before_id: u32,
-        qos: QoS,
         input: &mut &[u8],
         out: &impl Sink,
     ) -> Result<Taken, Error> {
-        let fate = if before_id == u32::MAX {
-            let Some((len, rest)) = input.split_first_chunk::<2>() else {
-                return Ok(Taken::Later);
-            };
-            *input = rest;
-            incoming.remaining -= 2;
-            Fate::Headless { before_id: u16::from_be_bytes(*len).into(), qos }
-        } else if before_id > 0 {
-            let len = input.len().min(before_id as usize);
-            if len == 0 {
-                return Ok(Taken::Later);
-            }
-            *input = input.get(len..).unwrap_or_default();
-            incoming.remaining -= len as u32;
-            Fate::Headless { before_id: before_id - len as u32, qos }
-        } else if qos == QoS::AtMostOnce {
-            Fate::Skip
-        } else {
-            let Some((id, rest)) = input.split_first_chunk::<2>() else {
-                return Ok(Taken::Later);
-            };
-            let id = PacketId::new(u16::from_be_bytes(*id))
-                .ok_or(Error::Malformed(DecodeError::PacketId))?;
-            *input = rest;
-            incoming.remaining -= 2;
-            incoming.identity = Some((id, qos));
-            match self.session.on_publish(id, qos) {
-                Receiving::Violation => return Err(Violation::PacketIdInUse.into()),
-                Receiving::Deliver if !self.has_place(qos, out)? => {
-                    return Err(Violation::ReceiveMaximumExceeded.into());
+        let before = *input;
+        let part = match incoming.part {
+            Part::TopicLength(qos) => {
+                let Some(len) = input.split_off(..2) else { return Ok(Taken::More) };
+                let remaining = len.iter().fold(0, |len, byte| len << 8 | u32::from(*byte));
+                let identifier = if qos == QoS::AtMostOnce { 0 } else { 2 };
+                if 2 + remaining + identifier > incoming.size {
+                    return Err(DecodeError::Truncated.into());
                 }
-                Receiving::Deliver => Fate::Skip,
-                Receiving::Repeated | Receiving::AnswerAgain => Fate::Repeated,
+                Part::Topic { remaining, qos }
             }
+            Part::Topic { remaining: 0, qos: QoS::AtMostOnce } => Part::Rest(Fate::Skip),
+            Part::Topic { remaining: 0, qos } => Part::Identifier(qos),
+            Part::Topic { remaining, qos } => {
+                let len = input.len().min(remaining as usize);
+                if input.split_off(..len).is_none_or(<[u8]>::is_empty) {
+                    return Ok(Taken::More);
+                }
+                Part::Topic { remaining: remaining - len as u32, qos }
+            }
+            Part::Identifier(qos) => {
+                let Some((&[high, low], rest)) = input.split_first_chunk() else {
+                    return Ok(Taken::More);
+                };
+                let id = PacketId::new(u16::from_be_bytes([high, low]));
+                let id = id.ok_or(DecodeError::PacketId)?;
+                let fate = match self.admit(id, qos, out)? {
+                    Admission::New => Fate::Skip,
+                    Admission::Repeated => Fate::Repeated,
+                    Admission::Later => return Ok(Taken::Later),
+                };
+                *input = rest;
+                incoming.arrival = Some(self.arrival(id, qos));
+                Part::Rest(fate)
+            }
+            Part::Rest(_) => incoming.part,
         };
-        self.incoming = Some(Incoming { fate, ..incoming });
+        let remaining = incoming.remaining - (before.len() - input.len()) as u32;
+        self.incoming = Some(Incoming { remaining, part, ..incoming });
         Ok(Taken::Done)
     }
 
     /// All of it has arrived: what a message that arrives whole undergoes at once.
-    fn end(&mut self, now: Instant, incoming: Incoming, out: &mut impl Sink) -> Result<(), Error> {
-        let Some((id, qos)) = incoming.identity else { return Ok(()) };
-        match incoming.fate {
-            Fate::Deliver => self.take(now, id, qos, out).map(drop),
-            Fate::Skip => self.answer(now, id, qos, ReasonCode::Success, out),
-            _ => {
-                let step = self.session.on_publish(id, qos);
-                self.repeat(now, id, qos, step, out)
-            }
+    fn end(
+        &mut self,
+        now: Instant,
+        incoming: Incoming,
+        fate: Fate,
+        out: &mut impl Sink,
+    ) -> Result<(), Violation> {
+        let Some(arrival) = incoming.arrival else { return Ok(()) };
+        match fate {
+            Fate::Deliver => self.accept(now, arrival, out),
+            Fate::Skip => self.answer(now, arrival, out),
+            Fate::Repeated => self.repeat(now, arrival.id, out),
         }
     }
 }

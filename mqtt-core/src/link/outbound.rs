@@ -36,7 +36,7 @@ impl<S: Store> Link<S> {
             _ if self.session.store().unsent_publishes() > 0 => {
                 return Err(PublishError::InFlightFull);
             }
-            _ => Some(self.session.allocate().ok_or(PublishError::InFlightFull)?),
+            _ => Some(self.session.free_id().ok_or(PublishError::InFlightFull)?),
         };
         let delivery = Delivery { packet_id, dup: false };
         self.transmit(now, &Head { streamed, ..Head::new(delivery, publish) }, true, out)?;
@@ -65,13 +65,10 @@ impl<S: Store> Link<S> {
         Ok(())
     }
 
-    /// Gives up a publish that the application was asked for.
+    /// The application will not publish again what it was asked for.
     pub(crate) fn abandon(&mut self, id: PacketId) -> bool {
         let asked = self.asked == Some(id);
-        if asked {
-            self.session.store_mut().finish(id);
-            self.asked = None;
-        }
+        self.declined |= asked;
         asked
     }
 
@@ -85,54 +82,60 @@ impl<S: Store> Link<S> {
         let version = self.version;
         let remaining_length = head.remaining_length(version).map_err(PublishError::Invalid)?;
         let len = wire::packet_len(remaining_length).map_err(PublishError::Invalid)?;
-        let (naming, aliased) = self.name(head);
-        let (wire_remaining, wire_len) = if aliased {
-            let remaining = Head { naming, ..*head }.remaining_length(version);
-            let remaining = remaining.map_err(PublishError::Invalid)?;
-            (remaining, wire::packet_len(remaining).map_err(PublishError::Invalid)?)
-        } else {
-            (remaining_length, len)
-        };
-        let now_len = wire_len - head.streamed.unwrap_or(0);
-        self.check_room(wire_len, now_len + MIN_SINK, out)?;
+        let streamed = head.streamed.unwrap_or(0);
+        let largest = self.limits.maximum_packet_size as usize;
+        let fits = |len: usize| len <= largest && len - streamed + MIN_SINK <= out.capacity();
+        if head.delivery.packet_id.is_some() && !fits(len) {
+            return Err(PublishError::TooLarge); // it may have to be sent again, by its name
+        }
+        let mut written = (*head, remaining_length, len);
+        if let Some(aliased) = self.aliased(head)
+            && let Ok(remaining_length) = aliased.remaining_length(version)
+            && let Ok(len) = wire::packet_len(remaining_length)
+            && fits(len)
+        {
+            written = (aliased, remaining_length, len);
+        }
+        self.check_room(written.2, written.2 - streamed + MIN_SINK, out)?;
         if let (true, Some(id)) = (new, head.delivery.packet_id) {
             let message = Outgoing { head: *head, version, remaining_length, len };
             let message = head.streamed.is_none().then_some(&message);
             match self.session.store_mut().push(id, head.publish.qos, message) {
-                Ok(()) => {}
+                Ok(()) => self.session.taken(id),
                 Err(Full::ForNow) => return Err(PublishError::InFlightFull),
                 Err(Full::ForEver) => return Err(PublishError::TooLarge),
             }
         }
-        self.set_alias(naming, head);
-        wire::write(&Head { naming, ..*head }, version, wire_remaining, wire_len, out);
-        self.outgoing = head.streamed.unwrap_or(0);
+        if !self.set_alias(&written.0) {
+            written = (*head, remaining_length, len);
+        }
+        let (head, remaining_length, len) = written;
+        wire::write(&head, version, remaining_length, len, out);
+        self.outgoing = streamed;
         self.last_sent = now;
         Ok(())
     }
 
-    /// How the topic is to be named, and whether that is by an alias.
+    /// The same publish with an alias for its topic, if there can be one.
     #[inline]
-    fn name(&mut self, head: &Head<'_>) -> (Naming, bool) {
-        if !self.config.topic_aliases || self.limits.topic_alias_maximum == 0 {
-            return (Naming::Name, false);
-        }
+    fn aliased<'p>(&mut self, head: &Head<'p>) -> Option<Head<'p>> {
         let maximum = self.limits.topic_alias_maximum;
-        let aliases = self.session.store_mut().outbound_aliases();
-        match aliases.and_then(|aliases| aliases.find(head.publish.topic, maximum)) {
-            Some(Alias::Known(alias)) => (Naming::Alias(alias), true),
-            Some(Alias::New(alias)) => (Naming::Set(alias), true),
-            None => (Naming::Name, false),
+        if !self.config.topic_aliases || maximum == 0 {
+            return None;
         }
+        let aliases = self.session.store_mut().outbound_aliases()?;
+        let naming = match aliases.find(head.publish.topic, maximum)? {
+            Alias::Known(alias) => Naming::Alias(alias),
+            Alias::New(alias) => Naming::Set(alias),
+        };
+        Some(Head { naming, ..*head })
     }
 
-    fn set_alias(&mut self, naming: Naming, head: &Head<'_>) {
-        if let Naming::Set(alias) = naming
-            && let Some(aliases) = self.session.store_mut().outbound_aliases()
-        {
-            // `find` has made sure that it fits.
-            let _ = aliases.set(alias, head.publish.topic);
-        }
+    /// Remembers the alias that the publish sets. Whether it may be sent so.
+    fn set_alias(&mut self, head: &Head<'_>) -> bool {
+        let Naming::Set(alias) = head.naming else { return true };
+        let aliases = self.session.store_mut().outbound_aliases();
+        aliases.is_some_and(|aliases| aliases.set(alias, head.publish.topic).is_ok())
     }
 
     /// What the peer would refuse [MQTT-3.2.2-11] [MQTT-3.2.2-14].
@@ -174,15 +177,21 @@ impl<S: Store> Link<S> {
         event: Place<'_, 'b>,
     ) -> Result<Taken, Error> {
         let reply = match self.session.on_answer(id, answer, ack.reason.is_error()) {
+            Sending::Drop(reason) => {
+                self.answered(id);
+                *event = Some(Event::Dropped(id, reason));
+                return Ok(Taken::Event);
+            }
             Sending::Finish => {
-                if self.asked == Some(id) {
-                    self.asked = None;
-                }
-                self.due |= self.session.store().unsent_publishes() > 0;
-                *event = Some(Event::Acknowledged(id, ack));
+                self.answered(id);
+                // A PUBCOMP comes of a PUBREC that has taken the message, whatever it says of the
+                // identifier after a resume.
+                let reason = if answer == Answer::Comp { ReasonCode::Success } else { ack.reason };
+                *event = Some(Event::Acknowledged(id, Ack { reason, ..ack }));
                 return Ok(Taken::Event);
             }
             Sending::Release => {
+                self.answered(id);
                 self.due = true;
                 self.release(now, out);
                 return Ok(Taken::Done);
@@ -193,6 +202,14 @@ impl<S: Store> Link<S> {
             Sending::ReleaseUnknown => ReasonCode::PacketIdentifierNotFound,
         };
         Ok(self.reply(now, PacketType::PubRel, id, reply, out))
+    }
+
+    /// A publish need not be sent again, and another may.
+    fn answered(&mut self, id: PacketId) {
+        if self.asked == Some(id) {
+            self.asked = None;
+        }
+        self.due |= self.session.store().unsent_publishes() > 0;
     }
 
     /// Writes an acknowledgement that is kept nowhere, if there is room.
@@ -211,7 +228,12 @@ impl<S: Store> Link<S> {
         Taken::Done
     }
 
-    /// Writes an acknowledgement for which there is room. Before 5.0 there are no reasons.
+    /// Whether the peer takes acknowledgements with a reason: there are none before 5.0.
+    pub(super) const fn has_reasons(&self) -> bool {
+        self.version.is_v5() && self.limits.maximum_packet_size as usize >= ACK_WITH_REASON
+    }
+
+    /// Writes an acknowledgement for which there is room.
     #[inline]
     pub(super) fn write_ack(
         &mut self,
@@ -221,7 +243,7 @@ impl<S: Store> Link<S> {
         reason: ReasonCode,
         out: &mut impl Sink,
     ) {
-        let plain = reason == ReasonCode::Success || !self.version.is_v5();
+        let plain = reason == ReasonCode::Success || !self.has_reasons();
         let len = if plain { ACK } else { ACK_WITH_REASON };
         if let Some(span) = out.span(len) {
             wire::write_ack(packet, id, reason, span);
@@ -257,7 +279,7 @@ impl<S: Store> Link<S> {
 
     /// Sends the PUBRELs that are due, in order [MQTT-4.6.0-4]. Whether all of them.
     fn release(&mut self, now: Instant, out: &mut impl Sink) -> bool {
-        while let Some(Unsent { id, flight: Flight::AwaitComp, .. }) =
+        while let Some(Unsent { id, flight: Flight::AwaitComp | Flight::GivenUp(_), .. }) =
             self.session.store_mut().unsent()
         {
             if self.room(out) < ACK {
@@ -282,13 +304,16 @@ impl<S: Store> Link<S> {
             let (head, payload) = unsent.packet;
             let len = head.len() + payload.len();
             if len == 0 {
-                if self.asked == Some(id) {
+                if self.asked != Some(id) {
+                    (self.asked, self.declined) = (Some(id), false);
+                    return Resent::Event(Event::Resend(id));
+                }
+                if !self.declined {
                     return Resent::Waiting;
                 }
-                self.asked = Some(id);
-                return Resent::Event(Event::Resend(id));
             }
             let verdict = match check_stored(version, &unsent) {
+                _ if len == 0 => Err(ReasonCode::UnspecifiedError),
                 None => Err(ReasonCode::ImplementationSpecificError),
                 Some(header) if (header.flags >> 1 & 3) > limits.maximum_qos as u8 => {
                     Err(ReasonCode::QoSNotSupported)
@@ -304,8 +329,14 @@ impl<S: Store> Link<S> {
                 _ => Ok(()),
             };
             if let Err(reason) = verdict {
-                self.session.store_mut().finish(id);
-                return Resent::Event(Event::Dropped(id, reason));
+                self.asked = None;
+                if self.session.give_up(id, reason) {
+                    return Resent::Event(Event::Dropped(id, reason));
+                }
+                if !self.release(now, out) {
+                    return Resent::Waiting;
+                }
+                continue;
             }
             if len + MIN_SINK > out.room() {
                 return Resent::Waiting;
@@ -355,8 +386,9 @@ fn check_stored(version: Version, unsent: &Unsent<'_>) -> Option<Header> {
     let whole = header.packet_len() == head.len() + payload.len();
     // Everything before the payload is in the head, or all of it is.
     let head_len = wire::head_len(version, &header, body).ok()??;
-    let (delivery, _) = Publish::read(version, header.flags, body.get(..head_len)?).ok()?;
+    let (delivery, publish) = Publish::read(version, header.flags, body.get(..head_len)?).ok()?;
     let intact = is_publish
+        && check_properties(&publish).is_ok()
         && whole
         && delivery.packet_id == Some(unsent.id)
         && header.flags >> 1 & 3 == qos as u8;

@@ -23,7 +23,7 @@ use crate::{
 pub struct Fixed<const FLIGHTS: usize, const BYTES: usize> {
     publishes: Vec<Slot, FLIGHTS>,
     publishes_sent: usize,
-    released: Vec<PacketId, FLIGHTS>,
+    released: Vec<Slot, FLIGHTS>,
     released_sent: usize,
     arrivals: Vec<Arrival, FLIGHTS>,
     arena: [u8; BYTES],
@@ -128,7 +128,7 @@ impl<const FLIGHTS: usize, const BYTES: usize> Store for Fixed<FLIGHTS, BYTES> {
     fn flight(&self, id: PacketId) -> Option<Flight> {
         match self.publishes.iter().find(|slot| slot.id == id) {
             Some(slot) => Some(slot.flight),
-            None => self.released.contains(&id).then_some(Flight::AwaitComp),
+            None => self.released.iter().find(|slot| slot.id == id).map(|slot| slot.flight),
         }
     }
 
@@ -157,15 +157,15 @@ impl<const FLIGHTS: usize, const BYTES: usize> Store for Fixed<FLIGHTS, BYTES> {
         Ok(())
     }
 
-    fn release(&mut self, id: PacketId) {
+    fn release(&mut self, id: PacketId, to: Flight) {
         if self.take_publish(id).is_some() {
             // It was one of `FLIGHTS` before.
-            let _ = self.released.push(id);
+            let _ = self.released.push(Slot { id, flight: to, len: 0 });
         }
     }
 
     fn finish(&mut self, id: PacketId) {
-        if let Some(index) = self.released.iter().position(|released| *released == id) {
+        if let Some(index) = self.released.iter().position(|slot| slot.id == id) {
             self.released.remove(index);
             self.released_sent -= usize::from(index < self.released_sent);
         } else {
@@ -178,9 +178,9 @@ impl<const FLIGHTS: usize, const BYTES: usize> Store for Fixed<FLIGHTS, BYTES> {
     }
 
     fn unsent(&mut self) -> Option<Unsent<'_>> {
-        if let Some(id) = self.released.get(self.released_sent) {
+        if let Some(slot) = self.released.get(self.released_sent) {
             let packet = (&[][..], Payload::default());
-            return Some(Unsent { id: *id, flight: Flight::AwaitComp, packet });
+            return Some(Unsent { id: slot.id, flight: slot.flight, packet });
         }
         let slot = *self.publishes.get(self.publishes_sent)?;
         let sent = self.publishes.iter().take(self.publishes_sent);
@@ -190,7 +190,7 @@ impl<const FLIGHTS: usize, const BYTES: usize> Store for Fixed<FLIGHTS, BYTES> {
     }
 
     fn mark_sent(&mut self, id: PacketId) {
-        if self.released.get(self.released_sent) == Some(&id) {
+        if self.released.get(self.released_sent).is_some_and(|slot| slot.id == id) {
             self.released_sent += 1;
         } else if self.publishes.get(self.publishes_sent).is_some_and(|slot| slot.id == id) {
             self.publishes_sent += 1;

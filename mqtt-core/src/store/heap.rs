@@ -203,14 +203,14 @@ impl Store for Heap {
         Ok(())
     }
 
-    fn release(&mut self, id: PacketId) {
-        if self.flight(id).is_none_or(|flight| flight == Flight::AwaitComp) {
+    fn release(&mut self, id: PacketId, to: Flight) {
+        if self.publishes.get(id).is_none_or(|sending| sending.line() == RELEASED) {
             return;
         }
         self.leave(id);
         self.publishes.move_to_end(id, RELEASED);
         if let Some(sending) = self.publishes.get_mut(id) {
-            *sending = Sending::released();
+            *sending = Sending::released(to);
         }
         let unsent = &mut self.unsent[RELEASED as usize];
         *unsent = unsent.or(Some(id));
@@ -320,7 +320,7 @@ const RELEASED: Line = Line::Second;
 impl Sending {
     /// Keeps a message that is being sent, or that there is one.
     fn new(qos: QoS, message: Option<&Outgoing<'_>>) -> Result<Self, Full> {
-        let mut kept = Self { flight: Flight::new(qos), sent: true, ..Self::released() };
+        let mut kept = Self { sent: true, ..Self::released(Flight::new(qos)) };
         let Some(message) = message else { return Ok(kept) };
         let payload = message.payload();
         #[cfg(target_has_atomic = "ptr")]
@@ -341,9 +341,9 @@ impl Sending {
     }
 
     /// What is left of a message after its PUBREC.
-    fn released() -> Self {
+    fn released(flight: Flight) -> Self {
         Self {
-            flight: Flight::AwaitComp,
+            flight,
             sent: false,
             len: 0,
             packet: Box::default(),
@@ -353,7 +353,10 @@ impl Sending {
     }
 
     fn line(&self) -> Line {
-        if self.flight == Flight::AwaitComp { RELEASED } else { PUBLISHED }
+        match self.flight {
+            Flight::AwaitAck | Flight::AwaitRec => PUBLISHED,
+            Flight::AwaitComp | Flight::GivenUp(_) => RELEASED,
+        }
     }
 
     #[cfg(target_has_atomic = "ptr")]

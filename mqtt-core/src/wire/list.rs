@@ -174,7 +174,7 @@ pub(super) fn validate_some<'a, T: Element<'a>>(input: &'a [u8]) -> Parsed<'a, L
 impl<'a, T: Element<'a>> List<'a, T> {
     /// The number of bytes of all elements.
     pub(super) fn encoded_len(&self) -> usize {
-        self.iter().map(|element| element.encoded_len()).sum()
+        self.iter().map(|element| element.encoded_len()).fold(0, usize::saturating_add)
     }
 
     /// Appends all elements.

@@ -341,7 +341,7 @@ impl Measure {
     pub(super) fn add(&mut self, property: &Property<'_>) {
         let identifier = property.identifier();
         let (kind, value) = property.parts();
-        self.len += 1 + kind.len(&value);
+        self.len = self.len.saturating_add(1 + kind.len(&value));
         let error = kind.check_given(&value).err();
         let legal = Property::contexts(identifier) & self.context.0 != 0
             && self.seen.accepts(identifier, self.context);

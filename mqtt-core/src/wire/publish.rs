@@ -242,7 +242,8 @@ impl Encode for Head<'_> {
             return Err(EncodeError::Version);
         };
         let payload = self.streamed.unwrap_or(payload.len());
-        Ok(2 + self.topic().len() + 2 * usize::from(identified) + properties + payload)
+        let head = 2 + self.topic().len() + 2 * usize::from(identified);
+        Ok(payload.saturating_add(head.saturating_add(properties)))
     }
 
     #[inline(always)]

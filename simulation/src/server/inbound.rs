@@ -1,6 +1,6 @@
 //! What the client publishes: at least once, exactly once, and in the right order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mqtt_core::{QoS, ReasonCode, wire::Delivery};
 
@@ -13,6 +13,8 @@ pub(super) struct Inbound {
     numbers: u64,
     /// QoS 2 identifiers whose PUBREC was sent on an earlier connection, in order.
     old_records: Vec<u16>,
+    /// Those among them that the client does not know.
+    lost_records: BTreeSet<u16>,
     /// The same on this connection.
     records: Vec<u16>,
     resumed: bool,
@@ -99,6 +101,7 @@ impl Inbound {
         self.last = number;
         self.numbers = self.numbers.max(number);
         self.old_records.retain(|record| *record != id);
+        self.lost_records.remove(&id);
         let stage = Stage::Unanswered;
         let seen = Seen { note: note.clone(), number, stage, counted: true, released: false };
         self.seen.insert(id, seen);
@@ -142,6 +145,10 @@ impl Inbound {
     pub(super) fn release(&mut self, id: u16) -> Result<ReasonCode, String> {
         let seen = self.seen.get_mut(&id);
         let Some(seen) = seen.filter(|seen| seen.note.qos == QoS::ExactlyOnce) else {
+            if self.resumed {
+                // Given up, without knowing whether it had ever arrived.
+                return Ok(ReasonCode::PacketIdentifierNotFound);
+            }
             return Err(format!("releases {id}, which was never published"));
         };
         if seen.released {
@@ -149,12 +156,16 @@ impl Inbound {
         }
         seen.released = true;
         match seen.stage {
-            Stage::Finished => return Ok(ReasonCode::PacketIdentifierNotFound),
+            Stage::Finished | Stage::Refused => return Ok(ReasonCode::PacketIdentifierNotFound),
             Stage::Released => {}
             Stage::Recorded => {
                 if let Some(place) = self.old_records.iter().position(|record| *record == id) {
-                    // Those before it were lost: they are published again.
-                    self.old_records.drain(..=place);
+                    // The client did not get the PUBRECs before: it publishes those again, or gives
+                    // them up.
+                    let lost = self.old_records.drain(..=place);
+                    self.lost_records.extend(lost.filter(|record| *record != id));
+                } else if self.lost_records.remove(&id) {
+                    // Given up.
                 } else if self.records.first() == Some(&id) {
                     self.records.remove(0);
                 } else {
