@@ -54,6 +54,7 @@ pub use text::{Text, TextError};
 
 pub(crate) use publish::{Head, Naming, head_len};
 pub(crate) use writer::Writer;
+use writer::put_slice;
 
 /// A version of the protocol: a value, chosen at run time.
 ///
@@ -415,9 +416,35 @@ impl<'a> Packet<'a> {
     /// [`EncodeError`] if `version` has no such packet or the packet is not valid;
     /// [`EncodeError::NoRoom`] if it does not fit `out`.
     pub fn encode(&self, version: Version, out: &mut impl Sink) -> Result<(), EncodeError> {
+        match self {
+            Self::Publish(delivery, publish) => {
+                match append_short(&Head::new(*delivery, publish), version, out) {
+                    Some(()) => Ok(()),
+                    None => append_publish(*delivery, publish, version, out),
+                }
+            }
+            _ => self.encode_rare(version, out),
+        }
+    }
+
+    #[inline(never)]
+    fn encode_rare(&self, version: Version, out: &mut impl Sink) -> Result<(), EncodeError> {
+        let ack = match self {
+            Self::PubAck(id, ack) => Some((PacketType::PubAck, *id, ack)),
+            Self::PubRec(id, ack) => Some((PacketType::PubRec, *id, ack)),
+            Self::PubRel(id, ack) => Some((PacketType::PubRel, *id, ack)),
+            Self::PubComp(id, ack) => Some((PacketType::PubComp, *id, ack)),
+            _ => None,
+        };
+        if let Some(ack) = ack
+            && append_short(&ack, version, out).is_some()
+        {
+            return Ok(());
+        }
         self.with(&mut Append { version, out })
     }
 
+    #[inline(never)]
     fn with<V: Visitor>(&self, visitor: &mut V) -> Result<V::Output, EncodeError> {
         match self {
             Self::Connect(version, connect) => visitor.visit(&(*version, connect)),
@@ -451,6 +478,24 @@ pub(crate) trait Encode {
     /// Writes those bytes without the payload.
     fn write(&self, version: Version, to: &mut Writer<'_>);
 
+    /// Whether the packet is of the plain kind of which there are many, for which there is a short
+    /// way.
+    #[inline(always)]
+    fn is_plain(&self) -> bool {
+        false
+    }
+
+    /// The short way: writes all but the payload to the front of `span`, and gives what is left.
+    #[inline(always)]
+    fn write_plain<'s>(
+        &self,
+        _version: Version,
+        _remaining_length: usize,
+        _span: &'s mut [u8],
+    ) -> Option<&'s mut [u8]> {
+        None
+    }
+
     /// What follows the bytes written, at once.
     fn payload(&self) -> Payload<'_> {
         Payload::new(&[])
@@ -464,6 +509,9 @@ pub(crate) trait Encode {
 
 /// The length of the whole packet, given the length that stands in its fixed header.
 pub(crate) fn packet_len(remaining_length: usize) -> Result<usize, EncodeError> {
+    if remaining_length < 0x80 {
+        return Ok(2 + remaining_length);
+    }
     match u32::try_from(remaining_length) {
         Ok(remaining) if remaining <= varint::MAX => {
             Ok(1 + varint::len(remaining) + remaining_length)
@@ -480,6 +528,11 @@ pub(crate) fn write_head<E: Encode>(
     remaining_length: usize,
     span: &mut [u8],
 ) {
+    if packet.is_plain() {
+        let left = packet.write_plain(version, remaining_length, span);
+        debug_assert!(left.is_some_and(|left| left.is_empty()), "the computed length is wrong");
+        return;
+    }
     let mut to = Writer::new(span);
     if let short @ 0..0x80 = remaining_length {
         to.put(&[packet.first_byte(), short as u8]);
@@ -536,6 +589,33 @@ impl Encode for Bare {
     fn write(&self, _: Version, _: &mut Writer<'_>) {}
 }
 
+/// Appends a plain packet of less than 128 bytes in one go: a payload as short as that is not worth
+/// sharing. `None` if it is not such a packet, or cannot be written.
+#[inline(always)]
+fn append_short<E: Encode>(packet: &E, version: Version, out: &mut impl Sink) -> Option<()> {
+    if !packet.is_plain() {
+        return None;
+    }
+    let Ok(remaining_length @ 2..0x80) = packet.remaining_length(version) else { return None };
+    if 2 + remaining_length > out.room() {
+        return None;
+    }
+    let span = out.span(2 + remaining_length)?;
+    let span = packet.write_plain(version, remaining_length, span)?;
+    put_slice(span, packet.payload().as_bytes());
+    Some(())
+}
+
+#[inline(never)]
+fn append_publish(
+    delivery: Delivery,
+    publish: &Publish<'_>,
+    version: Version,
+    out: &mut impl Sink,
+) -> Result<(), EncodeError> {
+    Append { version, out }.append(&Head::new(delivery, publish))
+}
+
 /// Something to be done with a packet of whatever shape.
 trait Visitor {
     type Output;
@@ -560,11 +640,9 @@ struct Append<'o, S> {
     out: &'o mut S,
 }
 
-impl<S: Sink> Visitor for Append<'_, S> {
-    type Output = ();
-
-    #[inline]
-    fn visit(&mut self, packet: &impl Encode) -> Result<(), EncodeError> {
+impl<S: Sink> Append<'_, S> {
+    #[inline(always)]
+    fn append(&mut self, packet: &impl Encode) -> Result<(), EncodeError> {
         let remaining_length = packet.remaining_length(self.version)?;
         let len = packet_len(remaining_length)?;
         if len > self.out.room() {
@@ -572,5 +650,14 @@ impl<S: Sink> Visitor for Append<'_, S> {
         }
         write(packet, self.version, remaining_length, len, self.out);
         Ok(())
+    }
+}
+
+impl<S: Sink> Visitor for Append<'_, S> {
+    type Output = ();
+
+    #[inline(never)]
+    fn visit(&mut self, packet: &impl Encode) -> Result<(), EncodeError> {
+        self.append(packet)
     }
 }

@@ -6,6 +6,7 @@ use super::{
     leaf::{self, Parsed, be_u8},
     properties::{self, Context},
     publish::packet_id,
+    writer::put,
 };
 use crate::reason::ReasonCode;
 
@@ -178,5 +179,17 @@ impl Encode for (PacketType, PacketId, &Ack<'_>) {
     fn write(&self, _: Version, to: &mut Writer<'_>) {
         to.u16(self.1.get());
         write_reason_and_properties(self.2.reason, self.2.properties, to);
+    }
+
+    /// A success that says nothing more.
+    #[inline(always)]
+    fn is_plain(&self) -> bool {
+        self.2.reason == ReasonCode::Success && self.2.properties.is_empty()
+    }
+
+    #[inline(always)]
+    fn write_plain<'s>(&self, _: Version, _: usize, span: &'s mut [u8]) -> Option<&'s mut [u8]> {
+        let [high, low] = self.1.get().to_be_bytes();
+        put(span, [self.first_byte(), 2, high, low])
     }
 }

@@ -9,6 +9,9 @@ pub trait Element<'a>: Sealed<'a> + Copy + fmt::Debug + PartialEq {}
 
 /// Keeps [`Element`] to this crate's types.
 pub trait Sealed<'a>: Sized {
+    /// Whether [`read`](Self::read) passes over some elements.
+    const SELECTED: bool = false;
+
     /// Checks one element at the front.
     fn check(input: &'a [u8]) -> Parsed<'a, ()>;
 
@@ -73,7 +76,7 @@ impl<'a, T: Element<'a>> List<'a, T> {
         match self.0 {
             Repr::Encoded([]) | Repr::Given([]) => true,
             Repr::Given(_) => false,
-            Repr::Encoded(_) => self.iter().next().is_none(),
+            Repr::Encoded(_) => T::SELECTED && self.iter().next().is_none(),
         }
     }
 }

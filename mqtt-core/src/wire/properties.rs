@@ -246,6 +246,8 @@ impl<'a> Sealed<'a> for Property<'a> {
 impl<'a> Element<'a> for UserProperty<'a> {}
 
 impl<'a> Sealed<'a> for UserProperty<'a> {
+    const SELECTED: bool = true;
+
     fn check(input: &'a [u8]) -> Parsed<'a, ()> {
         Property::check(input)
     }
@@ -352,6 +354,7 @@ impl Measure {
     /// The number of bytes, without the length in front.
     pub(super) fn len(self) -> Result<usize, EncodeError> {
         match self.error {
+            None if self.len > varint::MAX as usize => Err(EncodeError::TooLong),
             None => Ok(self.len),
             Some(error) => Err(error),
         }

@@ -4,8 +4,10 @@ use super::{
     DecodeError, Decoded, Encode, EncodeError, Header, Packet, PacketId, PacketType, Properties,
     QoS, Version, Writer,
     leaf::{self, Parsed, be_u16},
+    list::Sealed,
     properties::{self, Context, Measure, Property},
     text, varint,
+    writer::{put, put_varint},
 };
 use crate::{sink::Payload, topic::Topic};
 
@@ -185,28 +187,66 @@ impl<'p> Head<'p> {
         }
     }
 
-    fn alias(&self) -> Option<Property<'p>> {
+    #[inline(always)]
+    fn alias(&self) -> Option<u16> {
         match self.naming {
             Naming::Name => None,
-            Naming::Set(alias) | Naming::Alias(alias) => Some(Property::TopicAlias(alias)),
+            Naming::Set(alias) | Naming::Alias(alias) => Some(alias),
         }
     }
+}
 
-    /// The number of bytes of properties and alias, without their length.
-    #[inline(never)]
-    fn properties_len(&self) -> Result<usize, EncodeError> {
-        let mut measure = Measure::new(Context::Publish);
-        self.publish.properties.iter().for_each(|property| measure.add(&property));
-        if let Some(alias) = self.alias() {
-            measure.add(&alias);
-        }
-        measure.len()
+/// Checks the properties of a PUBLISH and an alias in addition; gives the number of their bytes
+/// with their length.
+#[inline(never)]
+fn check_properties(
+    version: Version,
+    publish: &Publish<'_>,
+    alias: Option<u16>,
+) -> Result<usize, EncodeError> {
+    if !version.is_v5() {
+        return Err(EncodeError::Version);
     }
+    if publish.topic.is_empty() && publish.properties.topic_alias().is_none() {
+        return Err(EncodeError::TopicName);
+    }
+    let mut measure = Measure::new(Context::Publish);
+    publish.properties.iter().for_each(|property| measure.add(&property));
+    if let Some(alias) = alias {
+        measure.add(&Property::TopicAlias(alias));
+    }
+    measure.len_with_prefix()
+}
 
-    /// Whether the packet has neither properties nor an alias to write.
+/// Writes them. They have been checked and are all that is left to be written.
+#[inline(never)]
+fn write_properties(publish: &Publish<'_>, alias: Option<u16>, to: &mut Writer<'_>) {
+    to.len_of_rest();
+    publish.properties.write(to);
+    if let Some(alias) = alias {
+        Property::TopicAlias(alias).write(to);
+    }
+}
+
+impl Head<'_> {
+    /// The number of bytes between the topic and the payload; validates.
     #[inline(always)]
-    fn is_plain(&self) -> bool {
-        matches!(self.naming, Naming::Name) && self.publish.properties.is_empty()
+    pub(super) fn rest_len(&self, version: Version) -> Result<usize, EncodeError> {
+        let Publish { topic, qos, .. } = self.publish;
+        let Delivery { packet_id, dup } = self.delivery;
+        let id = match packet_id {
+            None if *qos as u8 | u8::from(dup) == 0 => 0,
+            Some(_) if *qos as u8 != 0 => 2,
+            _ => return Err(EncodeError::Delivery),
+        };
+        let properties = if !self.is_plain() {
+            check_properties(version, self.publish, self.alias())?
+        } else if topic.is_empty() {
+            return Err(EncodeError::TopicName);
+        } else {
+            usize::from(version.is_v5())
+        };
+        Ok(id + properties)
     }
 }
 
@@ -221,49 +261,59 @@ impl Encode for Head<'_> {
 
     #[inline(always)]
     fn remaining_length(&self, version: Version) -> Result<usize, EncodeError> {
-        let Publish { topic, payload, qos, .. } = self.publish;
-        let identified = *qos != QoS::AtMostOnce;
-        if identified != self.delivery.packet_id.is_some() || self.delivery.dup && !identified {
-            return Err(EncodeError::Delivery);
-        }
-        let properties = if self.is_plain() {
-            if topic.is_empty() {
-                return Err(EncodeError::TopicName);
-            }
-            usize::from(version.is_v5())
-        } else if version.is_v5() {
-            let properties = self.publish.properties;
-            if topic.is_empty() && properties.topic_alias().is_none() {
-                return Err(EncodeError::TopicName);
-            }
-            let len = self.properties_len()?;
-            varint::len(len as u32) + len
-        } else {
-            return Err(EncodeError::Version);
-        };
-        let payload = self.streamed.unwrap_or(payload.len());
-        let head = 2 + self.topic().len() + 2 * usize::from(identified);
-        Ok(payload.saturating_add(head.saturating_add(properties)))
+        // Only the caller's word for a payload in pieces can be too much for the sum.
+        let head = 2 + self.topic().len() + self.rest_len(version)?;
+        Ok(match self.streamed {
+            None => head + self.publish.payload.len(),
+            Some(payload) => payload.saturating_add(head),
+        })
     }
 
     #[inline(always)]
-    fn write(&self, version: Version, to: &mut Writer<'_>) {
+    fn write(&self, _: Version, to: &mut Writer<'_>) {
         to.binary(self.topic());
         if let Some(id) = self.delivery.packet_id {
             to.u16(id.get());
         }
-        if version.is_v5() {
-            if self.is_plain() {
-                to.u8(0);
-            } else {
-                // Measured before, so it is not an error.
-                to.varint(self.properties_len().unwrap_or_default() as u32);
-                self.publish.properties.write(to);
-                if let Some(alias) = self.alias() {
-                    super::list::Sealed::write(&alias, to);
-                }
+        write_properties(self.publish, self.alias(), to);
+    }
+
+    /// Has neither properties nor an alias.
+    #[inline(always)]
+    fn is_plain(&self) -> bool {
+        matches!(self.naming, Naming::Name) && self.publish.properties.is_empty()
+    }
+
+    #[inline(always)]
+    fn write_plain<'s>(
+        &self,
+        version: Version,
+        remaining_length: usize,
+        span: &'s mut [u8],
+    ) -> Option<&'s mut [u8]> {
+        let topic = self.publish.topic.as_bytes();
+        let first = self.first_byte();
+        let [high, low] = (topic.len() as u16).to_be_bytes();
+        let mut span = match remaining_length {
+            short @ 0..0x80 => put(span, [first, short as u8, high, low])?,
+            medium @ 0x80..0x4000 => {
+                put(span, [first, medium as u8 | 0x80, (medium >> 7) as u8, high, low])?
             }
+            _ => {
+                let span = put_varint(put(span, [first])?, remaining_length as u32)?;
+                put(span, [high, low])?
+            }
+        };
+        let topic_to;
+        (topic_to, span) = span.split_at_mut_checked(topic.len())?;
+        if let Some(id) = self.delivery.packet_id {
+            span = put(span, id.get().to_be_bytes())?;
         }
+        if version.is_v5() {
+            span = put(span, [0])?;
+        }
+        topic_to.copy_from_slice(topic);
+        Some(span)
     }
 
     #[inline(always)]

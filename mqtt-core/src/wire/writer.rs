@@ -39,6 +39,17 @@ impl<'a> Writer<'a> {
         self.put(bytes.get(..len).unwrap_or_default());
     }
 
+    /// The number of bytes after it up to the end of the span.
+    pub(super) fn len_of_rest(&mut self) {
+        let rest = self.0.len();
+        for width in 1..=4 {
+            let len = rest.saturating_sub(width) as u32;
+            if varint::len(len) == width {
+                return self.varint(len);
+            }
+        }
+    }
+
     /// Binary data: its length in two bytes, then the bytes. Longer data has been refused.
     #[inline]
     pub(super) fn binary(&mut self, bytes: &[u8]) {
@@ -53,4 +64,27 @@ impl<'a> Writer<'a> {
     pub(super) fn is_full(&self) -> bool {
         self.0.is_empty()
     }
+}
+
+/// Writes `bytes` to the front of `span`, and gives what is left of it.
+#[inline(always)]
+pub(super) fn put<const N: usize>(span: &mut [u8], bytes: [u8; N]) -> Option<&mut [u8]> {
+    let (to, left) = span.split_first_chunk_mut()?;
+    *to = bytes;
+    Some(left)
+}
+
+/// The same for any number of bytes.
+#[inline(always)]
+pub(super) fn put_slice<'a>(span: &'a mut [u8], bytes: &[u8]) -> Option<&'a mut [u8]> {
+    let (to, left) = span.split_at_mut_checked(bytes.len())?;
+    to.copy_from_slice(bytes);
+    Some(left)
+}
+
+/// The same for a variable byte integer.
+#[inline(never)]
+pub(super) fn put_varint(span: &mut [u8], value: u32) -> Option<&mut [u8]> {
+    let (bytes, len) = varint::encode(value);
+    put_slice(span, bytes.get(..len)?)
 }
