@@ -66,8 +66,12 @@ impl<S: Store> Link<S> {
         out: &mut impl Sink,
         event: Place<'_, 'b>,
     ) -> Result<Taken, Error> {
-        let (delivery, publish) = Publish::read(self.version, header.flags, body)?;
-        let topic = self.topic_name(&publish)?;
+        let read = Publish::read(self.version, header.flags, body);
+        let (delivery, publish) = match &read {
+            Ok(read) => read, // by reference: `?` would copy it
+            Err(error) => return Err((*error).into()),
+        };
+        let topic = self.topic_name(publish)?;
         let mut receipt = None;
         if let Some(id) = delivery.packet_id {
             match self.admit(id, publish.qos, out)? {
@@ -342,7 +346,7 @@ impl<S: Store> Link<S> {
             return Ok(Taken::Done);
         }
         let publish = Publish { payload: chunk.into(), ..publish };
-        *event = Some(Event::Message(message(delivery, publish, topic, remaining, receipt)));
+        *event = Some(Event::Message(message(&delivery, &publish, topic, remaining, receipt)));
         Ok(Taken::Event)
     }
 
@@ -458,8 +462,8 @@ const fn acknowledgement(qos: QoS) -> PacketType {
 }
 
 fn message<'b>(
-    delivery: Delivery,
-    publish: Publish<'b>,
+    delivery: &Delivery,
+    publish: &Publish<'b>,
     topic: TopicName<'b>,
     remaining: u32,
     receipt: Option<Receipt>,
