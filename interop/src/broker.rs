@@ -35,7 +35,9 @@ impl Broker {
         );
         fs::write(directory.join("mosquitto.conf"), text)?;
         let address = format!("127.0.0.1:{port}");
-        let child = launch(&directory, &address)?;
+        let child = launch(&directory, &address).inspect_err(|_| {
+            let _ = fs::remove_dir_all(&directory);
+        })?;
         Ok(Self { address, child, directory })
     }
 
