@@ -1,7 +1,9 @@
 //! The client.
 
+mod handshake;
+
 use crate::{
-    error::{DecodeError, EncodeError, Error, PublishError, SendError, Violation},
+    error::{DecodeError, Error, PublishError, SendError, Violation},
     event::{Event, Receipt},
     link::{Config, Limits, Link, Place, Taken},
     reason::ReasonCode,
@@ -9,11 +11,10 @@ use crate::{
     sink::{MIN_SINK, Sink},
     store::Store,
     time::Instant,
-    timer::Timer,
     topic::Topic,
     wire::{
-        Ack, Auth, ConnAck, Connect, Disconnect, Header, PacketId, PacketType, Properties,
-        Property, Publish, SubAck, Subscribe, Text, UnsubAck, Unsubscribe, Version,
+        Ack, Disconnect, Header, PacketId, PacketType, Publish, SubAck, Subscribe, UnsubAck,
+        Unsubscribe, Version,
     },
 };
 
@@ -58,8 +59,8 @@ pub struct Client<S> {
     state: State,
     /// Whether the session, as CONNECT asked for it, ends with the connection.
     expires: bool,
+    /// Seconds, as asked for and then as agreed.
     keep_alive: u16,
-    subscriptions: Subscriptions,
     /// The method of enhanced authentication, by its hash; `None` without.
     method: Option<u32>,
     /// Whether the next AUTH is ours.
@@ -79,18 +80,6 @@ enum State {
     ReAuthenticating,
 }
 
-/// What the server has told that it supports.
-#[derive(Clone, Copy, Debug)]
-struct Subscriptions {
-    wildcards: bool,
-    identifiers: bool,
-    shared: bool,
-}
-
-impl Subscriptions {
-    const ALL: Self = Self { wildcards: true, identifiers: true, shared: true };
-}
-
 impl<S> Client<S> {
     /// A client that speaks `version` and keeps its session in `store`.
     pub const fn new(version: Version, store: S) -> Self {
@@ -107,7 +96,6 @@ impl<S> Client<S> {
             state: State::Closed,
             expires: true,
             keep_alive: 0,
-            subscriptions: Subscriptions::ALL,
             method: None,
             must_authenticate: false,
             discarded: false,
@@ -124,6 +112,16 @@ impl<S> Client<S> {
         matches!(self.state, State::Connected | State::ReAuthenticating)
     }
 
+    /// What the server has told that it takes.
+    pub const fn limits(&self) -> Limits {
+        self.link.limits
+    }
+
+    /// Seconds that may pass between packets, as agreed with the server; 0 is for ever.
+    pub const fn keep_alive(&self) -> u16 {
+        self.keep_alive
+    }
+
     /// The session's store.
     pub const fn store(&self) -> &S {
         self.link.session.store()
@@ -137,60 +135,6 @@ impl<S> Client<S> {
 
 /// Commands.
 impl<S: Store> Client<S> {
-    /// Opens a connection: writes CONNECT. The answer is [`Event::Connected`] or
-    /// [`Event::Refused`].
-    ///
-    /// With [`clean_start`](Connect::clean_start) the old session ends here: every publish without
-    /// an outcome is lost [MQTT-3.1.2-4]. Without it the caller claims to have the session's state,
-    /// which is what the store holds [MQTT-3.2.2-4]. The Receive Maximum is lowered to what the
-    /// store has room for, the Topic Alias Maximum to its aliases.
-    ///
-    /// What is left of an earlier connection, received or to be sent, has to be discarded before.
-    ///
-    /// # Errors
-    ///
-    /// [`SendError`], with [`AlreadyConnected`](SendError::AlreadyConnected) until
-    /// [`closed`](Self::closed) or the connection's end.
-    pub fn connect(
-        &mut self,
-        now: Instant,
-        connect: &Connect<'_>,
-        out: &mut impl Sink,
-    ) -> Result<(), SendError> {
-        if self.state != State::Closed {
-            return Err(SendError::AlreadyConnected);
-        }
-        if connect.receive_maximum == 0 || connect.maximum_packet_size == Some(0) {
-            return Err(SendError::Invalid(EncodeError::Property));
-        }
-        let version = self.link.version;
-        let store = self.link.session.store_mut();
-        let aliases = store.inbound_aliases().map_or(0, |aliases| aliases.maximum());
-        let carried = if connect.clean_start { 0 } else { store.arrivals() as u16 };
-        let places = store.capacity().arrivals.saturating_sub(carried).max(1);
-        let connect = Connect {
-            receive_maximum: connect.receive_maximum.min(places),
-            topic_alias_maximum: connect.topic_alias_maximum.min(aliases),
-            ..*connect
-        };
-        self.link.send(now, &(version, &connect), 0, out)?;
-        self.link.open(
-            now,
-            connect.clean_start,
-            connect.receive_maximum,
-            connect.maximum_packet_size,
-            if version.is_v5() { connect.topic_alias_maximum } else { 0 },
-        );
-        self.state = State::AwaitConnAck;
-        self.expires = connect.session_expiry_interval == 0;
-        self.keep_alive = connect.keep_alive;
-        self.subscriptions = Subscriptions::ALL;
-        self.method = connect.authentication.map(|authentication| hash(authentication.method));
-        self.must_authenticate = false;
-        self.discarded |= connect.clean_start;
-        Ok(())
-    }
-
     /// Publishes a message. At QoS 1 and 2 it gives the identifier under which the one outcome will
     /// be told: [`Event::Acknowledged`], [`Event::Dropped`], or lost with the session
     /// ([`Event::Connected`] without session, or [`connect`](Self::connect) with clean start).
@@ -357,79 +301,6 @@ impl<S: Store> Client<S> {
         self.link.acknowledge(now, receipt, reason, out)
     }
 
-    /// Takes a step of enhanced authentication, or with [`ReasonCode::ReAuthenticate`] begins it
-    /// anew on the open connection [MQTT-4.12.1-1].
-    ///
-    /// # Errors
-    ///
-    /// [`SendError`]; [`EncodeError::Property`] if the method is not the one CONNECT had
-    /// [MQTT-4.12.0-5], [`EncodeError::ReasonCode`] for one that a client does not send now.
-    pub fn authenticate(
-        &mut self,
-        now: Instant,
-        auth: &Auth<'_>,
-        out: &mut impl Sink,
-    ) -> Result<(), SendError> {
-        if self.state == State::Closed {
-            return Err(SendError::NotConnected);
-        }
-        let legal = match auth.reason {
-            ReasonCode::ReAuthenticate => self.state == State::Connected,
-            ReasonCode::ContinueAuthentication => self.must_authenticate,
-            _ => false,
-        };
-        if !legal {
-            return Err(SendError::Invalid(EncodeError::ReasonCode));
-        }
-        if !self.has_method(auth.properties) {
-            return Err(SendError::Invalid(EncodeError::Property));
-        }
-        let reserve = if self.is_connected() { MIN_SINK } else { 0 };
-        self.link.send(now, auth, reserve, out)?;
-        self.must_authenticate = false;
-        if self.is_connected() {
-            self.state = State::ReAuthenticating;
-        } else {
-            let timeout = u64::from(self.link.config.handshake_timeout);
-            self.link.timers.arm(Timer::Handshake, now + timeout);
-        }
-        Ok(())
-    }
-
-    /// Ends the connection: writes DISCONNECT, after which nothing more is written
-    /// [MQTT-3.14.4-1]. The caller flushes, closes the transport, and calls
-    /// [`closed`](Self::closed).
-    ///
-    /// # Errors
-    ///
-    /// [`SendError`]; [`EncodeError::Property`] for a session expiry interval where CONNECT had
-    /// none, and for a server reference, which is the server's; [`EncodeError::ReasonCode`] for a
-    /// reason that only a server gives.
-    pub fn disconnect(
-        &mut self,
-        now: Instant,
-        disconnect: &Disconnect<'_>,
-        out: &mut impl Sink,
-    ) -> Result<(), SendError> {
-        if self.state == State::Closed {
-            return Err(SendError::NotConnected);
-        }
-        let illegal = |property| match property {
-            Property::SessionExpiryInterval(interval) => self.expires && interval != 0,
-            Property::ServerReference(_) => true,
-            _ => false,
-        };
-        if disconnect.properties.iter().any(illegal) {
-            return Err(SendError::Invalid(EncodeError::Property));
-        }
-        if is_server_only(disconnect.reason) {
-            return Err(SendError::Invalid(EncodeError::ReasonCode));
-        }
-        self.link.send(now, disconnect, 0, out)?;
-        self.end();
-        Ok(())
-    }
-
     /// The transport is gone, or is to be. Unanswered requests have ended; publishes have not.
     pub fn closed(&mut self) {
         self.end();
@@ -452,16 +323,18 @@ impl<S: Store> Client<S> {
     }
 
     fn check_supported(&self, subscribe: &Subscribe<'_>) -> Result<(), SendError> {
-        let Subscriptions { wildcards, identifiers, shared } = self.subscriptions;
+        let limits = self.link.limits;
         let refuse = |reason| Err(SendError::Unsupported(reason));
-        if !identifiers && subscribe.properties.subscription_identifier().is_some() {
+        if !limits.subscription_identifier_available
+            && subscribe.properties.subscription_identifier().is_some()
+        {
             return refuse(ReasonCode::SubscriptionIdentifiersNotSupported);
         }
         for subscription in subscribe.subscriptions {
-            if !wildcards && subscription.filter.has_wildcard() {
+            if !limits.wildcard_subscription_available && subscription.filter.has_wildcard() {
                 return refuse(ReasonCode::WildcardSubscriptionsNotSupported);
             }
-            if !shared && subscription.filter.is_shared() {
+            if !limits.shared_subscription_available && subscription.filter.is_shared() {
                 return refuse(ReasonCode::SharedSubscriptionsNotSupported);
             }
         }
@@ -617,61 +490,6 @@ impl<S: Store> Client<S> {
         self.link.on_ack(now, answer, id, ack, out, event)
     }
 
-    /// Before CONNACK only CONNACK comes, and AUTH [MQTT-3.2.0-1].
-    #[inline(never)]
-    fn on_handshake<'b>(
-        &mut self,
-        header: Header,
-        body: &'b [u8],
-        event: Place<'_, 'b>,
-    ) -> Result<Taken, Error> {
-        *event = Some(match header.packet_type {
-            PacketType::ConnAck => self.on_connack(ConnAck::read(self.link.version, body)?)?,
-            PacketType::Auth => {
-                let auth = self.on_auth(body, ReasonCode::ContinueAuthentication)?;
-                self.link.timers.disarm(Timer::Handshake); // until we have answered
-                auth
-            }
-            _ => return Err(Violation::UnexpectedPacket.into()),
-        });
-        Ok(Taken::Event)
-    }
-
-    fn on_connack<'b>(&mut self, mut ack: ConnAck<'b>) -> Result<Event<'b>, Error> {
-        if ack.reason != ReasonCode::Success {
-            self.end();
-            return Ok(Event::Refused(ack));
-        }
-        if self.link.version.is_v3_1() {
-            ack.session_present = !self.discarded; // it does not tell
-        } else if ack.session_present && self.discarded {
-            return Err(Violation::SessionPresent.into());
-        }
-        let method = ack.authentication.map(|authentication| hash(authentication.method));
-        if method != self.method || self.must_authenticate {
-            return Err(Violation::Authentication.into());
-        }
-        if !ack.session_present {
-            self.link.session.clear();
-        }
-        self.discarded = false;
-        let limits = Limits {
-            maximum_packet_size: ack.maximum_packet_size.unwrap_or(u32::MAX),
-            maximum_qos: ack.maximum_qos,
-            retain_available: ack.retain_available,
-            topic_alias_maximum: ack.topic_alias_maximum,
-        };
-        let keep_alive = ack.server_keep_alive.unwrap_or(self.keep_alive);
-        self.link.accepted(limits, ack.receive_maximum, keep_alive);
-        self.subscriptions = Subscriptions {
-            wildcards: ack.wildcard_subscription_available,
-            identifiers: ack.subscription_identifier_available,
-            shared: ack.shared_subscription_available,
-        };
-        self.state = State::Connected;
-        Ok(Event::Connected(ack))
-    }
-
     #[inline(never)]
     fn on_other<'b>(
         &mut self,
@@ -722,23 +540,6 @@ impl<S: Store> Client<S> {
         Ok(Taken::Event)
     }
 
-    /// AUTH when it is the server's turn, with the method CONNECT had, and this reason.
-    fn on_auth<'b>(&mut self, body: &'b [u8], reason: ReasonCode) -> Result<Event<'b>, Error> {
-        let auth = Auth::read(self.link.version, body)?;
-        let expected = auth.reason == reason && !self.must_authenticate;
-        if !expected || !self.has_method(auth.properties) {
-            return Err(Violation::Authentication.into());
-        }
-        self.must_authenticate = reason == ReasonCode::ContinueAuthentication;
-        Ok(Event::Auth(auth))
-    }
-
-    /// Whether these properties have the authentication method that CONNECT had.
-    fn has_method(&self, properties: Properties<'_>) -> bool {
-        let method = properties.authentication_method().map(hash);
-        method.is_some() && method == self.method
-    }
-
     /// Ends the connection for an error: on 5.0 with a DISCONNECT that tells it. Before, the will is
     /// to be published, which a DISCONNECT would prevent.
     #[cold]
@@ -756,18 +557,4 @@ impl<S: Store> Client<S> {
         self.state = State::Closed;
         self.link.close();
     }
-}
-
-/// Whether DISCONNECT with this reason is for servers: section 3.14.2.1.
-const fn is_server_only(reason: ReasonCode) -> bool {
-    matches!(
-        reason.as_u8(),
-        0x87 | 0x89 | 0x8b..=0x8f | 0x9a..=0xa2
-    )
-}
-
-/// FNV-1a, to compare a name that is not kept.
-fn hash(text: Text<'_>) -> u32 {
-    let step = |hash: u32, &byte: &u8| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
-    text.as_bytes().iter().fold(0x811c_9dc5, step)
 }

@@ -72,21 +72,41 @@ impl Default for Config {
     }
 }
 
-/// What the peer has told that it takes.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
-    pub(crate) maximum_packet_size: u32,
-    pub(crate) maximum_qos: QoS,
-    pub(crate) retain_available: bool,
-    pub(crate) topic_alias_maximum: u16,
+/// What the peer has told that it takes, as far as it binds us.
+///
+/// Without a connection, and before 5.0, nothing is limited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub struct Limits {
+    /// How many publishes at QoS 1 and 2 it takes unacknowledged [MQTT-3.3.4-7].
+    pub receive_maximum: u16,
+    /// The largest packet, in bytes [MQTT-3.2.2-15].
+    pub maximum_packet_size: u32,
+    /// The highest QoS [MQTT-3.2.2-11].
+    pub maximum_qos: QoS,
+    /// The highest topic alias [MQTT-3.2.2-17].
+    pub topic_alias_maximum: u16,
+    /// Whether a publish may be retained [MQTT-3.2.2-14].
+    pub retain_available: bool,
+    /// Whether filters may have wildcards.
+    pub wildcard_subscription_available: bool,
+    /// Whether subscriptions may have identifiers.
+    pub subscription_identifier_available: bool,
+    /// Whether subscriptions may be shared.
+    pub shared_subscription_available: bool,
 }
 
 impl Limits {
     pub(crate) const NONE: Self = Self {
+        receive_maximum: u16::MAX,
         maximum_packet_size: u32::MAX,
         maximum_qos: QoS::ExactlyOnce,
-        retain_available: true,
         topic_alias_maximum: 0,
+        retain_available: true,
+        wildcard_subscription_available: true,
+        subscription_identifier_available: true,
+        shared_subscription_available: true,
     };
 }
 
@@ -129,6 +149,8 @@ pub(crate) struct Link<S> {
     outgoing_before: usize,
     /// A PINGREQ has been due, and nothing has been heard since.
     pinged: bool,
+    /// There was no room for it yet.
+    ping_owed: bool,
     /// Something may have to be sent that no packet asks for: answers and publishes held back.
     due: bool,
     /// A resend that the application has been asked for.
@@ -158,6 +180,7 @@ impl<S> Link<S> {
             outgoing: 0,
             outgoing_before: 0,
             pinged: false,
+            ping_owed: false,
             due: false,
             asked: None,
             declined: false,
@@ -186,9 +209,9 @@ impl<S: Store> Link<S> {
     }
 
     /// The peer has accepted the connection: publishes may flow.
-    pub(crate) fn accepted(&mut self, limits: Limits, send_maximum: u16, keep_alive: u16) {
+    pub(crate) fn accepted(&mut self, limits: Limits, keep_alive: u16) {
         self.limits = limits;
-        self.session.set_send_maximum(send_maximum);
+        self.session.set_send_maximum(limits.receive_maximum);
         self.keep_alive = u32::from(keep_alive) * 1_000;
         self.timers.disarm(Timer::Handshake);
         self.due = true;
@@ -208,6 +231,7 @@ impl<S: Store> Link<S> {
         self.outgoing = 0;
         self.outgoing_before = 0;
         self.pinged = false;
+        self.ping_owed = false;
         self.due = false;
         self.asked = None;
         self.declined = false;
@@ -291,15 +315,19 @@ impl<S: Store> Link<S> {
         possible.then(|| idle + u64::from(self.keep_alive))
     }
 
-    /// Sends a PINGREQ if it is due [MQTT-3.1.2-20]. If it cannot be sent, because the peer takes
-    /// nothing, its silence counts all the same.
+    /// Sends a PINGREQ if it is due [MQTT-3.1.2-20]. If there is no room for it, it leaves when there
+    /// is; but the peer's silence counts from now on, for it may be the one who takes nothing.
     #[inline]
     pub(crate) fn ping(&mut self, now: Instant, out: &mut impl Sink) {
         if self.outgoing != self.outgoing_before {
             self.stream(now);
-        } else if self.ping_due().is_some_and(|due| due <= now) {
+        } else if self.ping_owed || self.ping_due().is_some_and(|due| due <= now) {
             self.pinged = true;
-            let _ = self.send(now, &Bare(PacketType::PingReq), 0, out);
+            let owed = self.send(now, &Bare(PacketType::PingReq), 0, out).is_err();
+            if self.ping_owed && !owed {
+                self.timers.disarm(Timer::Silence); // it is asked only now
+            }
+            self.ping_owed = owed;
         }
     }
 

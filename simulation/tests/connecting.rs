@@ -155,6 +155,18 @@ fn a_refusal_is_told_with_its_reason_and_ends_the_connection() {
     }
 }
 
+/// A server that knows only 3.1.1 refuses 5.0 with its own return code 1: 3.1.1 [MQTT-3.1.2-2].
+#[test]
+fn a_server_that_knows_only_3_1_1_is_understood() {
+    let mut pair = unconnected(Version::V5, Small::new(), Config::default());
+    pair.server.greeting = None;
+    pair.connect(&persistent(Version::V5)).unwrap();
+    pair.server.send_bytes(&[0x20, 0x02, 0x00, 0x01]);
+    pair.drive();
+    let Event::Refused(ack) = pair.event() else { panic!() };
+    assert_eq!(ack.reason, ReasonCode::UnsupportedProtocolVersion);
+}
+
 /// A refusal keeps the session: [MQTT-3.1.4-2] does not end it.
 #[test]
 fn a_refusal_loses_no_message() {
