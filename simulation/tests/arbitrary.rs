@@ -63,9 +63,15 @@ impl<S: Store> Chaos<S> {
                 self.rx.clear();
                 self.out.clear();
             }
-            11 => drop(self.client.skip()),
-            12 => drop(self.client.topic(number)),
-            13 => drop(PacketId::new(number % 8).map(|id| self.client.abandon(id))),
+            11 => {
+                self.client.skip();
+            }
+            12 => {
+                self.client.topic(number);
+            }
+            13 => {
+                PacketId::new(number % 8).map(|id| self.client.abandon(id));
+            }
             _ => self.command(kind % 24, number, a, b),
         }
         self.out.check(self.client.payload_owed());
@@ -158,7 +164,10 @@ impl<S: Store> Chaos<S> {
                     properties: if v5 && b & 12 != 0 { alias[..].into() } else { [][..].into() },
                 };
                 let packet_id = (qos > QoS::AtMostOnce).then_some(id);
-                Packet::Publish(Delivery { packet_id, dup: b & 32 != 0 && a % 4 % 3 > 0 }, publish)
+                Packet::Publish(
+                    Delivery { packet_id, dup: b & 32 != 0 && packet_id.is_some() },
+                    publish,
+                )
             }
             6 => Packet::PubAck(id, reason.into()),
             7 => Packet::PubRec(id, reason.into()),
@@ -279,9 +288,8 @@ impl<S: Store> Chaos<S> {
                 client.unsubscribe(now, &Unsubscribe { filters, properties }, out).is_ok()
             }
             22 => {
-                reserves = false;
                 if let Some(receipt) = self.receipts.get(usize::from(number % 8)) {
-                    drop(client.acknowledge(now, *receipt, reason, out));
+                    let _ = client.acknowledge(now, *receipt, reason, out);
                 }
                 return;
             }
@@ -309,9 +317,9 @@ fn encode(version: Version, packet: &Packet<'_>) -> Vec<u8> {
 }
 
 fn chaos<S: Store>(store: S, begin: Step, steps: &[Step]) {
-    let version = if begin.1 % 3 == 0 { Version::V3_1_1 } else { Version::V5 };
+    let version = if begin.1.is_multiple_of(3) { Version::V3_1_1 } else { Version::V5 };
     let mut chaos = Chaos::new(version, store, begin);
-    if begin.3 % 8 != 0 {
+    if !begin.3.is_multiple_of(8) {
         // Most runs begin with a connection, or little would happen.
         let connect = Connect {
             clean_start: begin.3 & 1 == 0,
@@ -320,7 +328,7 @@ fn chaos<S: Store>(store: S, begin: Step, steps: &[Step]) {
             keep_alive: 10,
             ..Connect::default()
         };
-        drop(chaos.client.connect(chaos.now, &connect, &mut chaos.out));
+        let _ = chaos.client.connect(chaos.now, &connect, &mut chaos.out);
         chaos.out.check(0);
         let terms = ConnAck { receive_maximum: 5, topic_alias_maximum: 2, ..ConnAck::default() };
         let terms = if version.is_v5() { terms } else { ConnAck::default() };

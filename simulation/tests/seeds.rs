@@ -287,7 +287,7 @@ impl<S: Store> Run<S> {
             Err(PublishError::NotConnected) => assert!(!self.pair.client.client.is_connected()),
             Err(PublishError::NoRoom) => assert!(!self.pair.client.out.is_empty()),
             Err(PublishError::InFlightFull) => {
-                assert!(self.pair.client.client.store().flights() > 0)
+                assert!(self.pair.client.client.store().flights() > 0);
             }
             Err(PublishError::TooLarge | PublishError::Unsupported(_)) => {}
             Err(error) => panic!("{error:?}"),
