@@ -430,7 +430,7 @@ impl<S: Store> Client<S> {
         };
         self.link.check_size(&header)?;
         let Some((body, rest)) = body.split_at_checked(header.remaining_length as usize) else {
-            return self.take_part(header, input, body, out, event);
+            return self.take_part(now, header, input, body, out, event);
         };
         let taken = self.dispatch(now, header, body, out, event)?;
         if taken != Taken::Later {
@@ -444,10 +444,11 @@ impl<S: Store> Client<S> {
     #[inline(never)]
     fn take_part<'b>(
         &mut self,
+        now: Instant,
         header: Header,
         input: &mut &'b [u8],
         body: &'b [u8],
-        out: &impl Sink,
+        out: &mut impl Sink,
         event: Place<'_, 'b>,
     ) -> Result<Taken, Error> {
         header.check_length(self.link.version)?;
@@ -460,7 +461,7 @@ impl<S: Store> Client<S> {
         if !self.is_connected() {
             return Err(Violation::UnexpectedPacket.into());
         }
-        self.link.begin(header, input, body, out, event)
+        self.link.begin(now, header, input, body, out, event)
     }
 
     #[inline]
@@ -498,18 +499,18 @@ impl<S: Store> Client<S> {
         event: Place<'_, 'b>,
     ) -> Result<Taken, Error> {
         let version = self.link.version;
-        *event = Some(match header.packet_type {
+        match header.packet_type {
             PacketType::SubAck => {
                 let (id, ack) = SubAck::read(version, body)?;
                 let reasons = ack.reasons.iter().count();
+                *event = Some(Event::Subscribed(id, ack));
                 self.link.session.answered(id, Request::Subscribe, reasons)?;
-                Event::Subscribed(id, ack)
             }
             PacketType::UnsubAck => {
                 let (id, ack) = UnsubAck::read(version, body)?;
                 let reasons = ack.reasons.iter().count();
+                *event = Some(Event::Unsubscribed(id, ack));
                 self.link.session.answered(id, Request::Unsubscribe, reasons)?;
-                Event::Unsubscribed(id, ack)
             }
             PacketType::PingResp if body.is_empty() => return Ok(Taken::Done),
             PacketType::PingResp => return Err(DecodeError::TrailingBytes.into()),
@@ -522,21 +523,17 @@ impl<S: Store> Client<S> {
                     return Err(Violation::Property.into());
                 }
                 self.end();
-                Event::Disconnected(disconnect)
+                *event = Some(Event::Disconnected(disconnect));
             }
             PacketType::Auth if self.state == State::ReAuthenticating => {
-                let continued = self.on_auth(body, ReasonCode::ContinueAuthentication);
-                match continued {
-                    Ok(auth) => auth,
-                    Err(_) => {
-                        let auth = self.on_auth(body, ReasonCode::Success)?;
-                        self.state = State::Connected;
-                        auth
-                    }
+                let auth = self.read_auth(body)?;
+                if auth.reason == ReasonCode::Success {
+                    self.state = State::Connected;
                 }
+                *event = Some(Event::Auth(auth));
             }
             _ => return Err(Violation::UnexpectedPacket.into()),
-        });
+        }
         Ok(Taken::Event)
     }
 

@@ -12,7 +12,7 @@ use crate::{
     store::Store,
     time::Instant,
     timer::{Timer, TimerTable},
-    wire::{self, Bare, Encode, Header, PacketType, QoS, Version},
+    wire::{self, Bare, Encode, Header, PacketType, QoS, Version, Writer},
 };
 
 mod inbound;
@@ -261,11 +261,26 @@ impl<S: Store> Link<S> {
         out: &mut impl Sink,
     ) -> Result<(), WriteError> {
         let remaining_length = packet.remaining_length(self.version)?;
+        let head = (packet.first_byte(), remaining_length);
+        packet.write(self.version, &mut self.begin_packet(now, head, reserve, out)?);
+        Ok(())
+    }
+
+    /// Writes the fixed header of a packet and gives the span for the rest of it. Not generic over
+    /// the packet, so that there is one of it.
+    #[inline(never)]
+    fn begin_packet<'o>(
+        &mut self,
+        now: Instant,
+        (first_byte, remaining_length): (u8, usize),
+        reserve: usize,
+        out: &'o mut impl Sink,
+    ) -> Result<Writer<'o>, WriteError> {
         let len = wire::packet_len(remaining_length)?;
         self.check_room(len, len + reserve, out)?;
-        wire::write(packet, self.version, remaining_length, len, out);
+        let span = out.span(len).ok_or(WriteError::NoRoom)?;
         self.last_sent = now;
-        Ok(())
+        Ok(Writer::begin(first_byte, remaining_length, span))
     }
 
     /// Whether a packet of `len` bytes may be written, for which `room` bytes are needed.

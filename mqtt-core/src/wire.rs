@@ -56,6 +56,10 @@ pub(crate) use publish::{Head, Naming, head_len};
 pub(crate) use writer::Writer;
 use writer::put_slice;
 
+/// On small machines every byte of flash counts more than an instruction: they have the general way
+/// alone, where others have a short one beside it.
+const SMALL: bool = cfg!(target_pointer_width = "32");
+
 /// A version of the protocol: a value, chosen at run time.
 ///
 /// The variants stand behind the features `v3` and `v5`.
@@ -521,25 +525,18 @@ pub(crate) fn packet_len(remaining_length: usize) -> Result<usize, EncodeError> 
 }
 
 /// Writes everything up to the payload into `span`, which has exactly that length.
-#[inline]
 pub(crate) fn write_head<E: Encode>(
     packet: &E,
     version: Version,
     remaining_length: usize,
     span: &mut [u8],
 ) {
-    if packet.is_plain() {
+    if !SMALL && packet.is_plain() {
         let left = packet.write_plain(version, remaining_length, span);
         debug_assert!(left.is_some_and(|left| left.is_empty()), "the computed length is wrong");
         return;
     }
-    let mut to = Writer::new(span);
-    if let short @ 0..0x80 = remaining_length {
-        to.put(&[packet.first_byte(), short as u8]);
-    } else {
-        to.u8(packet.first_byte());
-        to.varint(remaining_length as u32);
-    }
+    let mut to = Writer::begin(packet.first_byte(), remaining_length, span);
     packet.write(version, &mut to);
     debug_assert!(to.is_full(), "the computed length is too long");
 }

@@ -152,15 +152,27 @@ impl<S: Store> Client<S> {
         body: &'b [u8],
         event: Place<'_, 'b>,
     ) -> Result<Taken, Error> {
-        *event = Some(match header.packet_type {
-            PacketType::ConnAck => self.on_connack(self.read_connack(body)?)?,
+        match header.packet_type {
+            PacketType::ConnAck => {
+                let mut ack = self.read_connack(body)?;
+                let accepted = ack.reason == ReasonCode::Success;
+                if accepted {
+                    self.on_connack(&mut ack)?;
+                } else {
+                    self.end();
+                }
+                *event = Some(if accepted { Event::Connected(ack) } else { Event::Refused(ack) });
+            }
             PacketType::Auth => {
-                let auth = self.on_auth(body, ReasonCode::ContinueAuthentication)?;
+                let auth = self.read_auth(body)?;
+                if auth.reason != ReasonCode::ContinueAuthentication {
+                    return Err(Violation::Authentication.into());
+                }
                 self.link.timers.disarm(Timer::Handshake); // until we have answered
-                auth
+                *event = Some(Event::Auth(auth));
             }
             _ => return Err(Violation::UnexpectedPacket.into()),
-        });
+        }
         Ok(Taken::Event)
     }
 
@@ -173,19 +185,15 @@ impl<S: Store> Client<S> {
         Ok(ConnAck::read(self.link.version, body)?)
     }
 
-    fn on_connack<'b>(&mut self, mut ack: ConnAck<'b>) -> Result<Event<'b>, Error> {
-        if ack.reason != ReasonCode::Success {
-            self.end();
-            return Ok(Event::Refused(ack));
-        }
+    fn on_connack(&mut self, ack: &mut ConnAck<'_>) -> Result<(), Violation> {
         if self.link.version.is_v3_1() {
             ack.session_present = !self.discarded; // it does not tell
         } else if ack.session_present && self.discarded {
-            return Err(Violation::SessionPresent.into());
+            return Err(Violation::SessionPresent);
         }
         let method = ack.authentication.map(|authentication| hash(authentication.method));
         if method != self.method || self.must_authenticate {
-            return Err(Violation::Authentication.into());
+            return Err(Violation::Authentication);
         }
         if !ack.session_present {
             self.link.session.clear();
@@ -204,22 +212,18 @@ impl<S: Store> Client<S> {
         self.keep_alive = ack.server_keep_alive.unwrap_or(self.keep_alive);
         self.link.accepted(limits, self.keep_alive);
         self.state = State::Connected;
-        Ok(Event::Connected(ack))
+        Ok(())
     }
 
-    /// AUTH when it is the server's turn, with the method CONNECT had, and this reason.
-    pub(super) fn on_auth<'b>(
-        &mut self,
-        body: &'b [u8],
-        reason: ReasonCode,
-    ) -> Result<Event<'b>, Error> {
+    /// AUTH when it is the server's turn, with the method CONNECT had: another step, or success.
+    pub(super) fn read_auth<'b>(&mut self, body: &'b [u8]) -> Result<Auth<'b>, Error> {
         let auth = Auth::read(self.link.version, body)?;
-        let expected = auth.reason == reason && !self.must_authenticate;
-        if !expected || !self.has_method(auth.properties) {
+        let illegal = auth.reason == ReasonCode::ReAuthenticate || self.must_authenticate;
+        if illegal || !self.has_method(auth.properties) {
             return Err(Violation::Authentication.into());
         }
-        self.must_authenticate = reason == ReasonCode::ContinueAuthentication;
-        Ok(Event::Auth(auth))
+        self.must_authenticate = auth.reason == ReasonCode::ContinueAuthentication;
+        Ok(auth)
     }
 
     /// Whether these properties have the authentication method that CONNECT had.

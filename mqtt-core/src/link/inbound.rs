@@ -56,7 +56,7 @@ enum Admission {
 }
 
 impl<S: Store> Link<S> {
-    /// A PUBLISH that is there whole.
+    /// A PUBLISH that is there, but for what `body` lacks of its payload.
     #[inline]
     pub(crate) fn on_publish<'b>(
         &mut self,
@@ -72,22 +72,30 @@ impl<S: Store> Link<S> {
             Err(error) => return Err((*error).into()),
         };
         let topic = self.topic_name(publish)?;
-        let mut receipt = None;
+        let (mut arrival, mut receipt, mut fate) = (None, None, Fate::Deliver);
         if let Some(id) = delivery.packet_id {
-            match self.admit(id, publish.qos, out)? {
-                Admission::New => {
-                    let arrival = self.arrival(id, publish.qos);
-                    receipt = self.receipt(arrival);
-                    self.accept(now, arrival, out)?;
-                }
-                Admission::Repeated => {
-                    self.repeat(now, id, out)?;
-                    return Ok(Taken::Done);
-                }
-                Admission::Later => return Ok(Taken::Later),
+            let admission = self.admit(id, publish.qos, out)?;
+            if let Admission::Later = admission {
+                return Ok(Taken::Later);
+            }
+            let new = self.arrival(id, publish.qos);
+            arrival = Some(new);
+            match admission {
+                Admission::New => receipt = self.receipt(new),
+                _ => fate = Fate::Repeated,
             }
         }
-        *event = Some(Event::Message(message(delivery, publish, topic, 0, receipt)));
+        let size = header.remaining_length;
+        let remaining = size - body.len() as u32;
+        if remaining == 0 {
+            self.end(now, arrival, fate, out)?;
+        } else {
+            self.incoming = Some(Incoming { arrival, size, remaining, part: Part::Rest(fate) });
+        }
+        if fate == Fate::Repeated {
+            return Ok(Taken::Done);
+        }
+        *event = Some(Event::Message(message(delivery, publish, topic, remaining, receipt)));
         Ok(Taken::Event)
     }
 
@@ -305,15 +313,15 @@ impl<S: Store> Link<S> {
     /// `body` is what follows the fixed header.
     pub(crate) fn begin<'b>(
         &mut self,
+        now: Instant,
         header: Header,
         input: &mut &'b [u8],
         body: &'b [u8],
-        out: &impl Sink,
+        out: &mut impl Sink,
         event: Place<'_, 'b>,
     ) -> Result<Taken, Error> {
-        let size = header.remaining_length;
         let head_len = wire::head_len(self.version, &header, body)?;
-        let Some((head, chunk)) = head_len.and_then(|len| body.split_at_checked(len)) else {
+        if head_len.is_none_or(|len| len > body.len()) {
             if input.len() < self.config.whole {
                 return Ok(Taken::More);
             }
@@ -322,32 +330,17 @@ impl<S: Store> Link<S> {
                 aliases.clear();
             }
             let qos = QoS::from_u8(header.flags >> 1 & 0b11).unwrap_or_default();
+            let size = header.remaining_length;
             let part = Part::TopicLength(qos);
             self.incoming = Some(Incoming { arrival: None, size, remaining: size, part });
             *input = body;
             return Ok(Taken::Done);
-        };
-        let (delivery, publish) = Publish::read(self.version, header.flags, head)?;
-        let topic = self.topic_name(&publish)?;
-        let (mut arrival, mut receipt, mut fate) = (None, None, Fate::Deliver);
-        if let Some(id) = delivery.packet_id {
-            let new = self.arrival(id, publish.qos);
-            arrival = Some(new);
-            match self.admit(id, publish.qos, out)? {
-                Admission::New => receipt = self.receipt(new),
-                Admission::Repeated => fate = Fate::Repeated,
-                Admission::Later => return Ok(Taken::Later),
-            }
         }
-        *input = &[];
-        let remaining = size - body.len() as u32;
-        self.incoming = Some(Incoming { arrival, size, remaining, part: Part::Rest(fate) });
-        if fate == Fate::Repeated {
-            return Ok(Taken::Done);
+        let taken = self.on_publish(now, header, body, out, event)?;
+        if taken != Taken::Later {
+            *input = &[];
         }
-        let publish = Publish { payload: chunk.into(), ..publish };
-        *event = Some(Event::Message(message(&delivery, &publish, topic, remaining, receipt)));
-        Ok(Taken::Event)
+        Ok(taken)
     }
 
     /// More of the message that is arriving.
@@ -376,7 +369,7 @@ impl<S: Store> Link<S> {
             return Ok(if waits { Taken::Later } else { Taken::More });
         }
         if ended {
-            self.end(now, incoming, fate, out)?;
+            self.end(now, incoming.arrival, fate, out)?;
         }
         self.incoming = (!ended).then_some(incoming);
         *input = rest;
@@ -441,11 +434,11 @@ impl<S: Store> Link<S> {
     fn end(
         &mut self,
         now: Instant,
-        incoming: Incoming,
+        arrival: Option<Arrival>,
         fate: Fate,
         out: &mut impl Sink,
     ) -> Result<(), Violation> {
-        let Some(arrival) = incoming.arrival else { return Ok(()) };
+        let Some(arrival) = arrival else { return Ok(()) };
         match fate {
             Fate::Deliver => self.accept(now, arrival, out),
             Fate::Skip => self.answer(now, arrival, out),

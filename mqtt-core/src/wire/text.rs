@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use super::DecodeError;
+use super::{DecodeError, SMALL};
 use crate::topic::{Filter, TopicError};
 
 /// A string that may stand in a packet: well-formed UTF-8 [MQTT-1.5.4-1], no U+0000
@@ -155,9 +155,6 @@ pub(super) fn filter(bytes: &[u8]) -> Result<Filter<'_>, DecodeError> {
     Filter::check(bytes).map_err(|_: TopicError| DecodeError::TopicFilter)?;
     Ok(Filter::from_validated(bytes))
 }
-
-/// Small machines have no vector instructions, and no flash for what would use them.
-const SMALL: bool = cfg!(target_pointer_width = "32");
 
 #[cold]
 #[inline(never)]

@@ -13,6 +13,19 @@ impl<'a> Writer<'a> {
         Self(span)
     }
 
+    /// Writes the fixed header of a packet into `span`.
+    #[inline]
+    pub(crate) fn begin(first_byte: u8, remaining_length: usize, span: &'a mut [u8]) -> Self {
+        let mut to = Self(span);
+        if let short @ 0..0x80 = remaining_length {
+            to.put(&[first_byte, short as u8]);
+        } else {
+            to.u8(first_byte);
+            to.varint(remaining_length as u32);
+        }
+        to
+    }
+
     #[inline]
     pub(super) fn put(&mut self, bytes: &[u8]) {
         match self.0.split_off_mut(..bytes.len()) {
