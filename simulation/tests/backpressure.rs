@@ -1,7 +1,11 @@
 //! Full sinks, small sinks, slow peers: everything waits, nothing is lost, and no gate stays closed.
 
-use mqtt_core::{Config, ConnAck, Connect, wire::Packet};
-use simulation::story::*;
+use mqtt_core::{
+    Acknowledgement, Config, ConnAck, Connect, Event, MIN_SINK, PacketId, PublishError, QoS,
+    ReasonCode, Sink,
+    wire::{Delivery, Packet},
+};
+use simulation::{Manners, Note, Rng, Weather, story::*};
 
 /// The sink was full for a moment, just when a PINGREQ was due.
 #[test]
@@ -22,5 +26,159 @@ fn a_ping_that_finds_no_room_leaves_when_there_is_some() {
         pair.run(9_999);
         assert_eq!(pair.client.error, None);
         assert!(pair.server.is_quiet());
+    }
+}
+
+/// Everything at once, through sinks that are hardly larger than what must fit, over a wire that
+/// takes a byte at a time.
+#[test]
+fn sinks_of_any_size_lose_nothing() {
+    for version in BOTH {
+        for spare in [0, 1, 2, 3, 5, 8] {
+            for (seed, window) in [(1, 1), (2, 3), (3, usize::MAX)] {
+                let mut pair = meet(version);
+                subscribe_to_all(&mut pair);
+                // The longest packet that the application sends is 10 bytes.
+                pair.client.out.capacity = 10 + MIN_SINK + spare;
+                pair.client.squeeze = Some(Rng::new(seed));
+                pair.wire.weather = Weather { piece: 4, window, ..Weather::CALM };
+                everything(&mut pair);
+            }
+        }
+    }
+}
+
+fn everything(pair: &mut Meeting) {
+    let mut outcomes = 0;
+    let mut arrived = 0;
+    let mut count = |event: Event<'_>| match event {
+        Event::Acknowledged(..) => outcomes += 1,
+        Event::Message(_) => arrived += 1,
+        other => panic!("{other:?}"),
+    };
+    for round in 0..30 {
+        for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
+            pair.server.publish(&Note::new("in", "x", qos));
+            loop {
+                match pair.publish(&message("a", "x", qos)) {
+                    Ok(_) => break,
+                    Err(PublishError::NoRoom | PublishError::InFlightFull) => {
+                        assert!(pair.step(), "round {round}: a closed gate");
+                    }
+                    Err(error) => panic!("{error:?}"),
+                }
+            }
+        }
+        pair.client.events.drain(..).for_each(&mut count);
+    }
+    pair.events().into_iter().for_each(count);
+    assert_eq!((outcomes, arrived), (60, 90));
+    assert_eq!(pair.server.accepted.len(), 90);
+    assert_eq!(pair.server.undelivered(), 0);
+}
+
+/// With MIN_SINK bytes a client can do all that it does by itself: receive at every QoS, ping, end.
+#[test]
+fn the_smallest_sink_is_enough_to_receive() {
+    for version in BOTH {
+        for acknowledgement in [Acknowledgement::Automatic, Acknowledgement::Manual] {
+            let config = Config { acknowledgement, ..Config::DEFAULT };
+            // Before 5.0 a server cannot be told how much the store keeps.
+            let manners = Manners { window: 8, ..Manners::default() };
+            let mut pair = meet_on(version, Small::new(), config, manners);
+            subscribe_to_all(&mut pair);
+            pair.client.out.capacity = MIN_SINK;
+            pair.client.squeeze = Some(Rng::new(5));
+            for _ in 0..20 {
+                for qos in [QoS::AtLeastOnce, QoS::ExactlyOnce] {
+                    pair.server.publish(&Note::new("a", "b", qos));
+                }
+            }
+            let mut arrived = 0;
+            while pair.server.undelivered() > 0 {
+                let events = pair.events();
+                assert!(!events.is_empty(), "a closed gate");
+                for event in events {
+                    let Event::Message(message) = event else { panic!("{event:?}") };
+                    arrived += 1;
+                    if let Some(receipt) = message.receipt {
+                        while pair.acknowledge(receipt, ReasonCode::Success).is_err() {
+                            assert!(pair.step());
+                        }
+                    }
+                }
+                pair.drive();
+            }
+            assert_eq!(arrived, 40);
+        }
+    }
+}
+
+/// User data fills the sink; what the machine has to say leaves all the same.
+#[test]
+fn a_full_sink_holds_up_no_acknowledgement() {
+    for version in BOTH {
+        let mut pair = talk(version);
+        pair.client.out.capacity = 200;
+        while pair.publish(&message("a", "0123456789", QoS::AtMostOnce)).is_ok() {}
+        assert_eq!(pair.client.out.room().min(40), pair.client.out.room());
+        let delivery = Delivery { packet_id: PacketId::new(1), dup: false };
+        let publish = message("a", "b", QoS::AtLeastOnce);
+        let mut bytes = [0; 20];
+        let len = Packet::Publish(delivery, publish).encoded_len(version).unwrap();
+        Packet::Publish(delivery, publish).encode(version, &mut &mut bytes[..]).unwrap();
+        let now = pair.clock.now();
+        let before = pair.client.out.as_bytes().len();
+        pair.client.call(|client, out| {
+            let event = client.poll(now, &mut &bytes[..len], out);
+            assert!(matches!(event, Ok(Some(Event::Message(_)))));
+        });
+        assert_eq!(pair.client.out.as_bytes()[before..], [0x40, 2, 0, 1]);
+        // And so does a goodbye.
+        let goodbye =
+            pair.client.call(|client, out| client.disconnect(now, &Default::default(), out));
+        assert_eq!(goodbye, Ok(()));
+    }
+}
+
+/// Two sides that stop reading because they cannot write would stall for ever. The server here reads
+/// nothing while its own packets are on their way; the client goes on reading.
+#[test]
+fn reading_does_not_wait_for_our_own_messages() {
+    for version in BOTH {
+        let mut pair = meet(version);
+        subscribe_to_all(&mut pair);
+        pair.client.out.capacity = 60;
+        // Nothing leaves.
+        pair.wire.weather.window = 0;
+        while pair.publish(&message("a", "0123456789", QoS::AtMostOnce)).is_ok() {}
+        for _ in 0..10 {
+            pair.server.publish(&Note::new("a", "b", QoS::AtMostOnce));
+        }
+        pair.wire.weather.window = 1;
+        let arrived = pair.events().len();
+        assert_eq!(arrived, 10);
+    }
+}
+
+/// Limits of all kinds are reached, and lifted again by what they wait for.
+#[test]
+fn no_gate_stays_closed_after_a_cut() {
+    for version in BOTH {
+        let mut pair = meet(version);
+        for round in 0..5 {
+            pair.server.manners.frozen = true;
+            while pair.publish(&message("a", "0123456789", QoS::ExactlyOnce)).is_ok() {}
+            let full = pair.publish(&message("a", "0123456789", QoS::AtLeastOnce));
+            assert_eq!(full, Err(PublishError::InFlightFull));
+            pair.drive();
+            pair.cut();
+            pair.server.manners.frozen = false;
+            pair.connect(&persistent(version)).unwrap();
+            let outcomes = pair.events().into_iter();
+            let outcomes = outcomes.filter(|event| matches!(event, Event::Acknowledged(..)));
+            assert_eq!(outcomes.count(), 8, "round {round}");
+        }
+        assert_eq!(pair.server.accepted.len(), 40);
     }
 }
