@@ -1,7 +1,7 @@
 //! Events that outlive the input they were read from.
 
 use mqtt_core::{
-    Event, Message, PacketId, Publish, QoS, ReasonCode, TopicName, Version,
+    ConnAck, Event, Message, PacketId, Publish, QoS, ReasonCode, TopicName, Version,
     wire::{Decoded, Delivery, Packet},
 };
 
@@ -43,7 +43,10 @@ pub(crate) fn keep(version: Version, event: Event<'_>) -> Event<'static> {
         _ => unreachable!("an event of a new kind"),
     };
     match (event, keep_packet(version, &packet)) {
-        (Event::Connected(_), Packet::ConnAck(ack)) => Event::Connected(ack),
+        // Of 3.1 the client tells more than the packet does.
+        (Event::Connected(ConnAck { session_present, .. }), Packet::ConnAck(ack)) => {
+            Event::Connected(ConnAck { session_present, ..ack })
+        }
         (Event::Refused(_), Packet::ConnAck(ack)) => Event::Refused(ack),
         (Event::Acknowledged(id, _), Packet::PubAck(_, ack) | Packet::PubComp(_, ack)) => {
             Event::Acknowledged(id, ack)

@@ -145,6 +145,8 @@ fn steps_that_the_client_may_not_take() {
     // Before CONNACK it is not again.
     let mut pair = begin();
     assert_eq!(authenticate(&mut pair, &auth(again, &good)), reason);
+    // Nor is there anything to answer before the server has taken a step [MQTT-4.12.0-3].
+    assert_eq!(authenticate(&mut pair, &auth(CONTINUE, &good)), reason);
 }
 
 /// [MQTT-4.12.0-5], [MQTT-4.12.0-6]

@@ -1,9 +1,9 @@
 //! DISCONNECT, session expiry, wills, and what may be called when.
 
 use mqtt_core::{
-    Config, Connect, Disconnect, EncodeError, Error, Event, Filter, PacketId, Properties, Property,
-    PublishError, QoS, ReasonCode, SendError, Subscribe, Subscription, Text, Topic, Unsubscribe,
-    UserProperty, Version, Violation, Will, wire::Packet,
+    Config, Connect, DecodeError, Disconnect, EncodeError, Error, Event, Filter, PacketId,
+    Properties, Property, PublishError, QoS, ReasonCode, SendError, Subscribe, Subscription, Text,
+    Topic, Unsubscribe, UserProperty, Version, Violation, Will, wire::Packet,
 };
 use simulation::{Note, story::*};
 
@@ -177,10 +177,13 @@ fn disconnect_has_reasons_on_5_only() {
     });
     let mut pair = talk(Version::V5);
     pair.client.call(|client, out| {
-        let reason = ReasonCode::GrantedQoS1.into();
-        let result = client.disconnect(Default::default(), &reason, out);
-        assert_eq!(result, Err(SendError::Invalid(EncodeError::ReasonCode)));
+        for reason in [ReasonCode::GrantedQoS1, ReasonCode::ServerShuttingDown] {
+            let result = client.disconnect(Default::default(), &reason.into(), out);
+            assert_eq!(result, Err(SendError::Invalid(EncodeError::ReasonCode)));
+        }
     });
+    pair.server.send(&Packet::Disconnect(ReasonCode::DisconnectWithWillMessage.into()));
+    assert_eq!(pair.error(), Error::Malformed(DecodeError::ReasonCode));
 }
 
 /// [MQTT-3.1.2-8], [MQTT-3.1.2-10], [MQTT-3.14.4-3]
