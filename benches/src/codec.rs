@@ -5,11 +5,12 @@ use std::hint::black_box;
 use mqtt_core::{Version, wire::Packet};
 
 use crate::{
-    Case, Work, packets,
+    Case, Work, label, packets,
     peers::{MqttCore, MqttProtocolCore, Mqttrs, RumqttcV4, RumqttcV5},
 };
 
-/// What a library must be able to do to be measured. Whatever it decodes, it shows to [`see`].
+/// What a library must be able to do to be measured. Whatever it decodes, it shows to
+/// [`see`](crate::see).
 pub trait Codec {
     /// The library's name.
     const NAME: &'static str;
@@ -43,12 +44,6 @@ pub trait Codec {
 
     /// What was written.
     fn written(output: &Self::Output) -> &[u8];
-}
-
-/// Everything in the packet might be looked at.
-#[inline(always)]
-pub fn see<T>(packet: &T) {
-    black_box(packet);
 }
 
 /// How many bytes a segment of TCP carries over Ethernet.
@@ -177,10 +172,6 @@ fn decode_stream<C: Codec>(version: Version) -> Case {
 /// How many packets of `len` bytes make about 1 MB, but no more than 1,000.
 fn count(len: usize) -> usize {
     (1_000_000 / len).min(1_000)
-}
-
-fn label(version: Version) -> &'static str {
-    if version.is_v5() { "5.0" } else { "3.1.1" }
 }
 
 #[cfg(test)]

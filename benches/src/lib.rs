@@ -6,8 +6,10 @@
 use std::hint::black_box;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
+use mqtt_core::Version;
 
 pub mod codec;
+pub mod machine;
 pub mod packets;
 pub mod peers;
 pub mod topics;
@@ -43,6 +45,17 @@ pub fn measured(work: &mut dyn FnMut()) {
     work();
     // Not a tail call: this function is on the stack while it counts.
     black_box(());
+}
+
+/// Everything in `value` might be looked at.
+#[inline(always)]
+pub fn see<T>(value: &T) {
+    black_box(value);
+}
+
+/// The name of a version, as it is known.
+fn label(version: Version) -> &'static str {
+    if version.is_v5() { "5.0" } else { "3.1.1" }
 }
 
 /// Times all `cases`: those of one name in one group.

@@ -1,4 +1,4 @@
-//! The libraries.
+//! The libraries' codecs.
 
 use bytes::BytesMut;
 use mqtt_core::{
@@ -12,10 +12,9 @@ use mqtt_protocol_core::mqtt::{
     packet::{GenericPacketTrait, Packet as GenericPacket, v3_1_1, v5_0},
 };
 
-use crate::{
-    codec::{Codec, see},
-    packets::bytes,
-};
+use crate::{codec::Codec, packets::bytes, see};
+
+mod machines;
 
 /// Appends `pieces` one after the other to a buffer. After each, `decode` decodes what is whole: it
 /// gives the number of packets, and how many bytes are left.
