@@ -48,6 +48,10 @@ pub struct Config {
     pub acknowledgement: Acknowledgement,
     /// How long the peer may take for a step of the handshake, in milliseconds.
     pub handshake_timeout: u32,
+    /// How many publishes at QoS 1 and 2 to have unacknowledged where the peer cannot tell how many it
+    /// takes: before 5.0, at least 1. More than some brokers take ends the connection; 20 is what is
+    /// common.
+    pub assumed_receive_maximum: u16,
     /// Whether to let topic aliases stand for outgoing topics, as far as the peer and the store
     /// have room for them.
     pub topic_aliases: bool,
@@ -62,6 +66,7 @@ impl Config {
         whole: usize::MAX,
         acknowledgement: Acknowledgement::Automatic,
         handshake_timeout: 10_000,
+        assumed_receive_maximum: 20,
         topic_aliases: false,
     };
 }

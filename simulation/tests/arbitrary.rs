@@ -37,6 +37,7 @@ impl<S: Store> Chaos<S> {
             acknowledgement: acknowledgements[usize::from(a % 2)],
             handshake_timeout: u32::from(number),
             topic_aliases: b % 2 == 0,
+            assumed_receive_maximum: u16::from(a),
         };
         Self {
             client: Client::with_config(version, store, config),

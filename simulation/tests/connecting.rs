@@ -376,3 +376,18 @@ fn a_session_outlives_its_program() {
         assert_eq!(pair.server.accepted.len(), 1);
     }
 }
+
+/// Before 5.0 a server cannot tell its Receive Maximum: one is assumed, and kept to.
+#[test]
+fn a_receive_maximum_is_assumed_where_none_can_be_told() {
+    for (version, most) in [(Version::V3_1_1, 3), (Version::V5, 8)] {
+        let config = Config { assumed_receive_maximum: 3, ..Config::default() };
+        let mut pair = unconnected(version, Small::new(), config);
+        pair.connect(&persistent(version)).unwrap();
+        assert!(matches!(pair.event(), Event::Connected(_)));
+        assert_eq!(pair.client.client.limits().receive_maximum, if most == 3 { 3 } else { 65_535 });
+        let sent =
+            (0..20).take_while(|_| pair.publish(&message("a", "b", QoS::AtLeastOnce)).is_ok());
+        assert_eq!(sent.count(), most);
+    }
+}

@@ -60,7 +60,8 @@ impl<S: Store> Client<S> {
             if version.is_v5() { connect.topic_alias_maximum } else { 0 },
         );
         self.state = State::AwaitConnAck;
-        self.expires = connect.session_expiry_interval == 0;
+        let expiry = connect.session_expiry_interval;
+        self.expires = if version.is_v5() { expiry == 0 } else { connect.clean_start };
         self.keep_alive = connect.keep_alive;
         self.method = connect.authentication.map(|authentication| hash(authentication.method));
         self.must_authenticate = false;
@@ -198,9 +199,11 @@ impl<S: Store> Client<S> {
         if !ack.session_present {
             self.link.session.clear();
         }
-        self.discarded = false;
+        // There, a clean session is over with its connection, and no later CONNACK tells so.
+        self.discarded = self.link.version.is_v3_1() && self.expires;
+        let assumed = self.link.config.assumed_receive_maximum.max(1);
         let limits = Limits {
-            receive_maximum: ack.receive_maximum,
+            receive_maximum: if self.link.version.is_v5() { ack.receive_maximum } else { assumed },
             maximum_packet_size: ack.maximum_packet_size.unwrap_or(u32::MAX),
             maximum_qos: ack.maximum_qos,
             topic_alias_maximum: ack.topic_alias_maximum,
