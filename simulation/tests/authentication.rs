@@ -185,6 +185,65 @@ fn a_connack_without_the_method_is_a_violation() {
     assert_eq!(pair.error(), Error::Protocol(Violation::Authentication));
 }
 
+/// [MQTT-4.12.1-2]: by the server's mistake, by its decision, or by ours.
+#[test]
+fn a_re_authentication_that_fails_ends_the_connection() {
+    let begin_again = || {
+        let mut pair = begun();
+        let first = steps("SCRAM", b"first");
+        authenticate(&mut pair, &auth(ReasonCode::ReAuthenticate, &first)).unwrap();
+        pair.drive();
+        assert!(matches!(pair.server.packet(), Packet::Auth(_)));
+        pair
+    };
+    let mut pair = begin_again();
+    pair.server.send(&Packet::Auth(auth(CONTINUE, &steps("OTHER", b""))));
+    assert_eq!(pair.error(), Error::Protocol(Violation::Authentication));
+    let told = Packet::Disconnect(ReasonCode::ProtocolError.into());
+    assert_eq!(pair.server.packet(), told);
+    assert!(!pair.wire.is_open());
+
+    let mut pair = begin_again();
+    let refusal = ReasonCode::NotAuthorized.into();
+    pair.server.send(&Packet::Disconnect(refusal));
+    assert_eq!(pair.event(), Event::Disconnected(refusal));
+    assert!(!pair.wire.is_open());
+
+    let mut pair = begin_again();
+    let (now, farewell) = (pair.clock.now(), ReasonCode::UnspecifiedError.into());
+    pair.client.call(|client, out| client.disconnect(now, &farewell, out)).unwrap();
+    assert!(!pair.client.client.is_connected());
+    pair.drive();
+    assert_eq!(pair.server.packet(), Packet::Disconnect(farewell));
+}
+
+/// [MQTT-3.15.2-2], [MQTT-3.15.2-3], [MQTT-3.2.2-15]: to the byte, and nothing changes.
+#[test]
+fn a_step_keeps_to_the_maximum_packet_size() {
+    let last = [
+        Property::ReasonString(text("why")),
+        Property::UserProperty(mqtt_core::UserProperty::new("k", "").unwrap()),
+    ];
+    for last in last {
+        let properties = [Property::AuthenticationMethod(text("SCRAM")), last];
+        let first = auth(ReasonCode::ReAuthenticate, &properties);
+        let len = 2 + 1 + 1 + 8 + 6;
+        for (maximum, result) in [(len, Ok(())), (len - 1, Err(SendError::TooLarge))] {
+            let mut pair = unconnected(Version::V5, Small::new(), Config::default());
+            let authentication = Some(Authentication { method: text("SCRAM"), data: None });
+            let maximum_packet_size = Some(maximum);
+            let terms = ConnAck { maximum_packet_size, authentication, ..ConnAck::default() };
+            pair.server.greeting = Some(terms);
+            pair.connect(&connect()).unwrap();
+            assert!(matches!(pair.event(), Event::Connected(_)));
+            assert_eq!(authenticate(&mut pair, &first), result);
+            pair.drive();
+            assert_eq!(pair.server.received.len(), result.is_ok().into());
+            assert!(pair.client.client.is_connected());
+        }
+    }
+}
+
 /// A re-authentication ends with its connection.
 #[test]
 fn what_was_begun_on_one_connection_is_not_awaited_on_the_next() {
