@@ -267,7 +267,7 @@ fn a_megabyte_leaves_through_a_hundred_bytes() {
             let events = pair.events();
             match id {
                 Some(id) => {
-                    assert!(matches!(events[..], [Event::Acknowledged(done, _)] if done == id))
+                    assert!(matches!(events[..], [Event::Acknowledged(done, _)] if done == id));
                 }
                 None => assert_eq!(events, []),
             }
