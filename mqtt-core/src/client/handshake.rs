@@ -179,10 +179,8 @@ impl<S: Store> Client<S> {
 
     /// A server that does not know 5.0 may refuse it in the words of 3.1.1.
     fn read_connack<'b>(&self, body: &'b [u8]) -> Result<ConnAck<'b>, Error> {
-        if self.link.version.is_v5() && body == [0, 1] {
-            let reason = ReasonCode::UnsupportedProtocolVersion;
-            return Ok(ConnAck { reason, ..ConnAck::default() });
-        }
+        const REFUSAL: &[u8] = &[0, ReasonCode::UnsupportedProtocolVersion.as_u8(), 0];
+        let body = if self.link.version.is_v5() && body == [0, 1] { REFUSAL } else { body };
         Ok(ConnAck::read(self.link.version, body)?)
     }
 
