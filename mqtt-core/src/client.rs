@@ -13,7 +13,7 @@ use crate::{
     time::Instant,
     topic::Topic,
     wire::{
-        Ack, Disconnect, Header, PacketId, PacketType, Publish, SubAck, Subscribe, UnsubAck,
+        self, Ack, Disconnect, Header, PacketId, PacketType, Publish, SubAck, Subscribe, UnsubAck,
         Unsubscribe, Version,
     },
 };
@@ -500,17 +500,16 @@ impl<S: Store> Client<S> {
     ) -> Result<Taken, Error> {
         let version = self.link.version;
         match header.packet_type {
-            PacketType::SubAck => {
-                let (id, ack) = SubAck::read(version, body)?;
-                let reasons = ack.reasons.iter().count();
-                *event = Some(Event::Subscribed(id, ack));
-                self.link.session.answered(id, Request::Subscribe, reasons)?;
-            }
-            PacketType::UnsubAck => {
-                let (id, ack) = UnsubAck::read(version, body)?;
-                let reasons = ack.reasons.iter().count();
-                *event = Some(Event::Unsubscribed(id, ack));
-                self.link.session.answered(id, Request::Unsubscribe, reasons)?;
+            packet @ (PacketType::SubAck | PacketType::UnsubAck) => {
+                let (id, reasons, properties) = wire::read_ack(version, packet, body)?;
+                let subscribed = packet == PacketType::SubAck;
+                let request = if subscribed { Request::Subscribe } else { Request::Unsubscribe };
+                self.link.session.answered(id, request, reasons.iter().count())?;
+                *event = Some(if subscribed {
+                    Event::Subscribed(id, SubAck { reasons, properties })
+                } else {
+                    Event::Unsubscribed(id, UnsubAck { reasons, properties })
+                });
             }
             PacketType::PingResp if body.is_empty() => return Ok(Taken::Done),
             PacketType::PingResp => return Err(DecodeError::TrailingBytes.into()),

@@ -53,6 +53,7 @@ pub use subscribe::{RetainHandling, SubAck, Subscribe, Subscription, UnsubAck, U
 pub use text::{Text, TextError};
 
 pub(crate) use publish::{Head, Naming, head_len};
+pub(crate) use subscribe::read_ack;
 pub(crate) use writer::Writer;
 use writer::put_slice;
 

@@ -344,37 +344,52 @@ pub struct SubAck<'a> {
 
 impl<'a> SubAck<'a> {
     pub(crate) fn read(version: Version, body: &'a [u8]) -> Result<(PacketId, Self), DecodeError> {
-        let parsed = head(version, Context::SubAck, body).and_then(|(input, (id, properties))| {
-            let (input, reasons) = reasons(input, PacketType::SubAck)?;
-            Ok((input, (id, Self { reasons, properties })))
-        });
-        let (id, ack) = leaf::complete(parsed)?;
-        if ack.reasons.iter().all(|reason| is_grant(version, reason)) {
-            Ok((id, ack))
-        } else {
-            Err(DecodeError::ReasonCode)
-        }
+        let (id, reasons, properties) = read_ack(version, PacketType::SubAck, body)?;
+        Ok((id, Self { reasons, properties }))
     }
+}
+
+/// What a SUBACK or an UNSUBACK says.
+pub(crate) type RequestAck<'a> = (PacketId, List<'a, ReasonCode>, Properties<'a>);
+
+/// Either of the two. They differ in the codes, and before 5.0 an UNSUBACK has none.
+#[inline(never)]
+pub(crate) fn read_ack(
+    version: Version,
+    packet: PacketType,
+    body: &[u8],
+) -> Result<RequestAck<'_>, DecodeError> {
+    leaf::complete(head(version, Context::of(packet), body).and_then(|(input, head)| {
+        let (id, properties) = head;
+        if !version.is_v5() && packet == PacketType::UnsubAck {
+            return Ok((input, (id, List::EMPTY, properties)));
+        }
+        if input.is_empty() {
+            return leaf::fail(DecodeError::Empty);
+        }
+        let mut rest = input;
+        while !rest.is_empty() {
+            let reason;
+            (rest, reason) = reason_code(rest, packet)?;
+            if !is_known(version, reason) {
+                return leaf::fail(DecodeError::ReasonCode);
+            }
+        }
+        Ok((rest, (id, List::encoded(input), properties)))
+    }))
 }
 
 /// Whether a SUBACK of this version may carry the code: 3.1.1 has one failure [MQTT-3.9.3-2], 3.1
 /// none.
 fn is_grant(version: Version, reason: ReasonCode) -> bool {
-    reason.is_legal_in(PacketType::SubAck)
-        && (version.is_v5()
-            || !reason.is_error()
-            || reason == ReasonCode::UnspecifiedError && !version.is_v3_1())
+    reason.is_legal_in(PacketType::SubAck) && is_known(version, reason)
 }
 
-fn reasons(input: &[u8], packet: PacketType) -> Parsed<'_, List<'_, ReasonCode>> {
-    if input.is_empty() {
-        return leaf::fail(DecodeError::Empty);
-    }
-    let mut rest = input;
-    while !rest.is_empty() {
-        (rest, _) = reason_code(rest, packet)?;
-    }
-    Ok((rest, List::encoded(input)))
+/// Whether a code that is legal in the packet was so in this version.
+fn is_known(version: Version, reason: ReasonCode) -> bool {
+    version.is_v5()
+        || !reason.is_error()
+        || reason == ReasonCode::UnspecifiedError && !version.is_v3_1()
 }
 
 impl Encode for (PacketId, &SubAck<'_>) {
@@ -411,16 +426,8 @@ pub struct UnsubAck<'a> {
 
 impl<'a> UnsubAck<'a> {
     pub(crate) fn read(version: Version, body: &'a [u8]) -> Result<(PacketId, Self), DecodeError> {
-        leaf::complete(head(version, Context::UnsubAck, body).and_then(
-            |(input, (id, properties))| {
-                let (input, reasons) = if version.is_v5() {
-                    reasons(input, PacketType::UnsubAck)?
-                } else {
-                    (input, List::EMPTY)
-                };
-                Ok((input, (id, Self { reasons, properties })))
-            },
-        ))
+        let (id, reasons, properties) = read_ack(version, PacketType::UnsubAck, body)?;
+        Ok((id, Self { reasons, properties }))
     }
 }
 
