@@ -100,6 +100,7 @@ mod link;
 pub mod reason;
 mod session;
 pub mod sink;
+mod slice;
 pub mod store;
 pub mod time;
 mod timer;

@@ -3,6 +3,8 @@
 #[cfg(all(feature = "alloc", target_has_atomic = "ptr"))]
 use bytes::Bytes;
 
+use crate::slice;
+
 /// The least a [`Sink`] must be able to hold so that a machine can always send its own packets
 /// (acknowledgements, PINGREQ, DISCONNECT with a reason code), in bytes.
 ///
@@ -126,7 +128,7 @@ pub trait Sink {
     /// Appends a payload that fits the [`room`](Self::room): by copy, unless the sink knows better.
     fn payload(&mut self, payload: Payload<'_>) {
         if let Some(span) = self.span(payload.len()) {
-            span.copy_from_slice(payload.as_bytes());
+            slice::copy(span, payload.as_bytes());
         }
     }
 }
@@ -255,7 +257,7 @@ impl<const N: usize> Sink for Buffer<N> {
             if len > self.room() {
                 return None;
             }
-            self.bytes.copy_within(self.start..self.end, 0);
+            slice::shift(&mut self.bytes, self.start..self.end, 0);
             self.end -= self.start;
             self.start = 0;
         }

@@ -7,6 +7,7 @@ use crate::{
     reason::ReasonCode,
     session::{Answer, Sending},
     sink::{MIN_SINK, Payload, Sink},
+    slice,
     store::{Alias, Flight, Full, Outgoing, Store, Unsent},
     time::Instant,
     wire::{
@@ -342,7 +343,7 @@ impl<S: Store> Link<S> {
                 return Resent::Waiting;
             }
             if let Some(span) = out.span(head.len()) {
-                span.copy_from_slice(head);
+                slice::copy(span, head);
                 if let Some(first) = span.first_mut() {
                     *first |= 1 << 3; // DUP [MQTT-3.3.1-1]
                 }

@@ -5,6 +5,7 @@ use heapless::Vec;
 use super::{Arrival, Capacity, Flight, Full, Outgoing, Store, Unsent};
 use crate::{
     sink::Payload,
+    slice,
     wire::{PacketId, QoS},
 };
 
@@ -65,12 +66,12 @@ impl<const FLIGHTS: usize, const BYTES: usize> Fixed<FLIGHTS, BYTES> {
     fn take_publish(&mut self, id: PacketId) -> Option<Slot> {
         let index = self.publishes.iter().position(|slot| slot.id == id)?;
         let before: usize = self.publishes.iter().take(index).map(|slot| slot.len as usize).sum();
-        let slot = self.publishes.remove(index);
+        let slot = slice::remove(&mut self.publishes, index)?;
         let (from, len) = (self.start + before, slot.len as usize);
         if index == 0 {
             self.start += len;
         } else {
-            self.arena.copy_within(from + len..self.end, from);
+            slice::shift(&mut self.arena, from + len..self.end, from);
             self.end -= len;
         }
         if self.start == self.end {
@@ -87,7 +88,7 @@ impl<const FLIGHTS: usize, const BYTES: usize> Fixed<FLIGHTS, BYTES> {
             if len > BYTES - (self.end - self.start) {
                 return Err(Full::ForNow);
             }
-            self.arena.copy_within(self.start..self.end, 0);
+            slice::shift(&mut self.arena, self.start..self.end, 0);
             self.end -= self.start;
             self.start = 0;
         }
@@ -95,7 +96,7 @@ impl<const FLIGHTS: usize, const BYTES: usize> Fixed<FLIGHTS, BYTES> {
             && let Some((head, payload)) = span.split_at_mut_checked(message.head_len())
         {
             message.write_head(head);
-            payload.copy_from_slice(message.payload().as_bytes());
+            slice::copy(payload, message.payload().as_bytes());
         }
         self.end += len;
         Ok(len as u32)
@@ -166,7 +167,7 @@ impl<const FLIGHTS: usize, const BYTES: usize> Store for Fixed<FLIGHTS, BYTES> {
 
     fn finish(&mut self, id: PacketId) {
         if let Some(index) = self.released.iter().position(|slot| slot.id == id) {
-            self.released.remove(index);
+            slice::remove(&mut self.released, index);
             self.released_sent -= usize::from(index < self.released_sent);
         } else {
             self.take_publish(id);
@@ -222,7 +223,7 @@ impl<const FLIGHTS: usize, const BYTES: usize> Store for Fixed<FLIGHTS, BYTES> {
 
     fn remove_arrival(&mut self, id: PacketId) {
         if let Some(index) = self.position(id) {
-            self.arrivals.remove(index);
+            slice::remove(&mut self.arrivals, index);
         }
     }
 

@@ -1,6 +1,7 @@
 //! Writing into a span whose length was computed beforehand.
 
 use super::{text::Text, varint};
+use crate::slice;
 
 /// The part of a span that is still to be written.
 ///
@@ -29,7 +30,7 @@ impl<'a> Writer<'a> {
     #[inline]
     pub(super) fn put(&mut self, bytes: &[u8]) {
         match self.0.split_off_mut(..bytes.len()) {
-            Some(to) => to.copy_from_slice(bytes),
+            Some(to) => slice::copy(to, bytes),
             None => debug_assert!(false, "the computed length is too short"),
         }
     }
@@ -91,7 +92,7 @@ pub(super) fn put<const N: usize>(span: &mut [u8], bytes: [u8; N]) -> Option<&mu
 #[inline(always)]
 pub(super) fn put_slice<'a>(span: &'a mut [u8], bytes: &[u8]) -> Option<&'a mut [u8]> {
     let (to, left) = span.split_at_mut_checked(bytes.len())?;
-    to.copy_from_slice(bytes);
+    slice::copy(to, bytes);
     Some(left)
 }
 
