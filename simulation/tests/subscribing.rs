@@ -180,27 +180,35 @@ fn bad_requests_are_refused_and_change_nothing() {
 /// [MQTT-2.2.1-6], [MQTT-3.8.4-6]
 #[test]
 fn wrong_answers_are_violations() {
-    let id = PacketId::FIRST;
+    let (id, other) = (PacketId::FIRST, PacketId::new(2).unwrap());
     let one = &[ReasonCode::Success][..];
     let sub_ack = |id, reasons: &'static [ReasonCode]| {
         Packet::SubAck(id, SubAck { reasons: reasons.into(), ..SubAck::default() })
     };
     let two = &[ReasonCode::Success, ReasonCode::Success][..];
-    let ack = UnsubAck { reasons: one.into(), ..UnsubAck::default() };
-    let wrong = [
-        (sub_ack(PacketId::new(2).unwrap(), one), Violation::WrongAcknowledgement),
-        (sub_ack(id, two), Violation::ReasonCount),
-        (Packet::UnsubAck(id, ack), Violation::WrongAcknowledgement),
-        (Packet::PubAck(id, Default::default()), Violation::WrongAcknowledgement),
-        (Packet::PubRec(id, Default::default()), Violation::WrongAcknowledgement),
-        (Packet::PubComp(id, Default::default()), Violation::WrongAcknowledgement),
-    ];
-    for (answer, violation) in wrong {
-        let mut pair = talk(Version::V5);
-        pair.subscribe(&Subscribe::from(&wanted("a"))).unwrap();
+    for version in BOTH {
+        let reasons = if version.is_v5() { one.into() } else { Default::default() };
+        let unsub_ack = |id| Packet::UnsubAck(id, UnsubAck { reasons, ..UnsubAck::default() });
+        let wrong = [
+            (sub_ack(other, one), Violation::WrongAcknowledgement),
+            (sub_ack(id, two), Violation::ReasonCount),
+            (unsub_ack(id), Violation::WrongAcknowledgement),
+            (Packet::PubAck(id, Default::default()), Violation::WrongAcknowledgement),
+            (Packet::PubRec(id, Default::default()), Violation::WrongAcknowledgement),
+            (Packet::PubComp(id, Default::default()), Violation::WrongAcknowledgement),
+        ];
+        for (answer, violation) in wrong {
+            let mut pair = talk(version);
+            pair.subscribe(&Subscribe::from(&wanted("a"))).unwrap();
+            pair.drive();
+            pair.server.send(&answer);
+            assert_eq!(pair.error(), Error::Protocol(violation), "{answer:?}");
+        }
+        let mut pair = talk(version);
+        unsubscribe(&mut pair, &Unsubscribe::from(&[filter("a")])).unwrap();
         pair.drive();
-        pair.server.send(&answer);
-        assert_eq!(pair.error(), Error::Protocol(violation), "{answer:?}");
+        pair.server.send(&unsub_ack(other));
+        assert_eq!(pair.error(), Error::Protocol(Violation::WrongAcknowledgement));
     }
 }
 

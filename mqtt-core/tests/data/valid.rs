@@ -19,8 +19,10 @@ pub(crate) fn valid(case: &mut dyn FnMut(&[Version], &str, Packet<'_>)) {
     rest(case);
 }
 
-/// [MQTT-3.1.2-1] [MQTT-3.1.2-9] [MQTT-3.1.2-17] [MQTT-3.1.2-19] [MQTT-3.1.3-1] [MQTT-3.1.3-3]
-/// [MQTT-3.1.3-4] [MQTT-3.1.3-11] [MQTT-3.1.3-12]
+/// [MQTT-2.2.2-1] [MQTT-3.1.2-1] [MQTT-3.1.2-9] [MQTT-3.1.2-17] [MQTT-3.1.2-19] [MQTT-3.1.3-1]
+/// [MQTT-3.1.3-3] [MQTT-3.1.3-4] [MQTT-3.1.3-11] [MQTT-3.1.3-12], 3.1.1: [MQTT-3.1.2-9]
+/// [MQTT-3.1.2-19] [MQTT-3.1.2-21] [MQTT-3.1.3-1] [MQTT-3.1.3-3] [MQTT-3.1.3-4] [MQTT-3.1.3-10]
+/// [MQTT-3.1.3-11]
 fn connect(case: Case<'_>) {
     let plain = Connect { client_id: text("id"), keep_alive: 10, ..Connect::default() };
     let hex = "10 10 0006 4d5149736470 03 02 000a 0002 6964";
@@ -159,7 +161,7 @@ fn connack(case: Case<'_>) {
     case(V5, "20 05 00 00 02 24 00", Packet::ConnAck(ack));
 }
 
-/// [MQTT-3.3.2-1] [MQTT-2.2.1-2]
+/// [MQTT-2.2.1-2] [MQTT-2.2.2-1] [MQTT-3.3.2-1], 3.1.1: [MQTT-2.3.1-5] [MQTT-3.3.2-1]
 fn publish(case: Case<'_>) {
     let plain = Publish::new(topic("a/b"), "21.5");
     let once = Delivery::default();
@@ -214,7 +216,7 @@ fn publish(case: Case<'_>) {
 }
 
 /// PUBACK, PUBREC, PUBREL and PUBCOMP. [MQTT-2.1.3-1] [MQTT-3.6.1-1] [MQTT-3.4.2-1]
-/// [MQTT-3.5.2-1] [MQTT-3.6.2-1] [MQTT-3.7.2-1]
+/// [MQTT-3.5.2-1] [MQTT-3.6.2-1] [MQTT-3.7.2-1], 3.1.1: [MQTT-2.2.2-1] [MQTT-3.6.1-1]
 fn acks(case: Case<'_>) {
     let success = Ack::default();
     case(ALL, "40 02 0001", Packet::PubAck(id(1), success));
@@ -247,7 +249,7 @@ fn acks(case: Case<'_>) {
     case(V5, hex, Packet::PubComp(id(1), explained));
 }
 
-/// [MQTT-3.8.1-1] [MQTT-3.8.3-1] [MQTT-3.8.3-3]
+/// [MQTT-3.8.1-1] [MQTT-3.8.3-1], 3.1.1: [MQTT-3.8.1-1] [MQTT-3.8.3-1]
 fn subscribe(case: Case<'_>) {
     let subscriptions = [
         Subscription::new(filter("a/+"), QoS::AtMostOnce),
@@ -294,7 +296,7 @@ fn suback(case: Case<'_>) {
     case(V5, hex, Packet::SubAck(id(1), ack));
 }
 
-/// [MQTT-3.10.1-1] [MQTT-3.10.3-1]
+/// [MQTT-3.10.1-1] [MQTT-3.10.3-1], 3.1.1: [MQTT-3.10.1-1] [MQTT-3.10.3-1]
 fn unsubscribe(case: Case<'_>) {
     let filters = [filter("a/+"), filter("#")];
     let unsubscribe = Unsubscribe::from(&filters);
