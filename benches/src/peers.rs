@@ -1,5 +1,7 @@
 //! The libraries' codecs.
 
+use std::hint::black_box;
+
 use bytes::BytesMut;
 use mqtt_core::{
     Version,
@@ -73,8 +75,10 @@ impl Codec for MqttCore {
     }
 
     #[inline(always)]
-    fn encode(packet: &Self::Packet, (version, output): &mut Self::Output) {
-        packet.encode(*version, &mut &mut output[..]).expect("it fits");
+    fn encode(packet: &Self::Packet, (version, output): &mut Self::Output, times: usize) {
+        for _ in 0..times {
+            black_box(packet).encode(*version, &mut &mut output[..]).expect("it fits");
+        }
     }
 
     fn written((_, output): &Self::Output) -> &[u8] {
@@ -137,8 +141,10 @@ impl Codec for Mqttrs {
     }
 
     #[inline(always)]
-    fn encode(packet: &Self::Packet, output: &mut Self::Output) {
-        mqttrs::encode_slice(packet, output).expect("it fits");
+    fn encode(packet: &Self::Packet, output: &mut Self::Output, times: usize) {
+        for _ in 0..times {
+            mqttrs::encode_slice(black_box(packet), output).expect("it fits");
+        }
     }
 
     fn written(output: &Self::Output) -> &[u8] {
@@ -191,9 +197,11 @@ macro_rules! rumqttc {
             }
 
             #[inline(always)]
-            fn encode(packet: &Self::Packet, output: &mut Self::Output) {
-                output.clear();
-                packet.write(output, $limit).expect("it fits");
+            fn encode(packet: &Self::Packet, output: &mut Self::Output, times: usize) {
+                for _ in 0..times {
+                    output.clear();
+                    black_box(packet).write(output, $limit).expect("it fits");
+                }
             }
 
             fn written(output: &Self::Output) -> &[u8] {
@@ -300,8 +308,10 @@ impl Codec for MqttProtocolCore {
         Vec::new()
     }
 
-    fn encode(packet: &Self::Packet, output: &mut Self::Output) {
-        *output = packet.to_continuous_buffer();
+    fn encode(packet: &Self::Packet, output: &mut Self::Output, times: usize) {
+        for _ in 0..times {
+            *output = black_box(packet).to_continuous_buffer();
+        }
     }
 
     fn written(output: &Self::Output) -> &[u8] {

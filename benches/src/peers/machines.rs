@@ -153,7 +153,7 @@ fn handle(events: Vec<ConnectionEvent>) -> usize {
                 see(&packet);
             }
             ConnectionEvent::RequestSendPacket { packet, .. } => {
-                see(&packet.to_continuous_buffer())
+                see(&packet.to_continuous_buffer());
             }
             ConnectionEvent::NotifyError(error) => panic!("{error:?}"),
             _ => {}
