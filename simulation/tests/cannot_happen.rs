@@ -319,8 +319,12 @@ fn n08_neither_aliases_nor_quotas_outlive_their_connection() {
     }
     assert!(pair.publish(&message("a", "b", QoS::AtLeastOnce)).is_err());
     pair.drive();
-    // The new connection has no aliases, and the default quota.
-    resume(&mut pair, Version::V5);
+    // The new connection has other aliases, and another quota.
+    pair.cut();
+    let terms = ConnAck { receive_maximum: 4, session_present: true, ..terms };
+    pair.server.greeting = Some(terms);
+    pair.connect(&connect).unwrap();
+    assert!(matches!(pair.event(), Event::Connected(_)));
     for number in 1..=3 {
         let Packet::Publish(delivery, publish) = pair.server.packet() else { panic!() };
         assert_eq!(delivery.packet_id, Some(id(number)));
@@ -328,6 +332,11 @@ fn n08_neither_aliases_nor_quotas_outlive_their_connection() {
         assert_eq!(publish.properties.topic_alias(), None);
     }
     assert!(pair.publish(&message("a", "b", QoS::AtLeastOnce)).is_ok());
+    pair.drive();
+    let Packet::Publish(_, publish) = pair.server.packet() else { panic!() };
+    assert_eq!(publish.topic, Topic::new("a").unwrap());
+    assert_eq!(publish.properties.topic_alias(), Some(1));
+    assert!(pair.publish(&message("a", "b", QoS::AtLeastOnce)).is_err());
 }
 
 /// Completed, refused, dropped, lost: one of them, and once.
