@@ -193,6 +193,8 @@ pub enum Violation {
     /// A packet larger than the Maximum Packet Size told, or than the caller can hold where it
     /// must be held whole [MQTT-3.1.2-24], [MQTT-3.2.2-15].
     PacketTooLarge,
+    /// A Maximum Packet Size so small that no acknowledgement could be sent [MQTT-3.2.2-15].
+    MaximumPacketSize,
     /// More than Receive Maximum publishes unacknowledged: [MQTT-3.3.4-7], [MQTT-3.3.4-9]. On
     /// 3.1.1: more QoS 2 messages than the session has room for.
     ReceiveMaximumExceeded,
@@ -231,6 +233,7 @@ impl Violation {
 phrases! { Violation:
     UnexpectedPacket => "a packet that must not come now",
     PacketTooLarge => "a packet larger than the maximum",
+    MaximumPacketSize => "a maximum packet size that no acknowledgement fits",
     ReceiveMaximumExceeded => "more publishes in flight than the receive maximum",
     PacketIdInUse => "a packet identifier that is in use",
     WrongAcknowledgement => "an acknowledgement of the wrong kind",

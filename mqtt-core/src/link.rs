@@ -214,12 +214,16 @@ impl<S: Store> Link<S> {
     }
 
     /// The peer has accepted the connection: publishes may flow.
-    pub(crate) fn accepted(&mut self, limits: Limits, keep_alive: u16) {
+    pub(crate) fn accepted(&mut self, limits: Limits, keep_alive: u16) -> Result<(), Violation> {
         self.limits = limits;
+        if (limits.maximum_packet_size as usize) < outbound::ACK {
+            return Err(Violation::MaximumPacketSize);
+        }
         self.session.set_send_maximum(limits.receive_maximum);
         self.keep_alive = u32::from(keep_alive) * 1_000;
         self.timers.disarm(Timer::Handshake);
         self.due = true;
+        Ok(())
     }
 
     /// The connection has ended.

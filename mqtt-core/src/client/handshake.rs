@@ -211,7 +211,7 @@ impl<S: Store> Client<S> {
             shared_subscription_available: ack.shared_subscription_available,
         };
         self.keep_alive = ack.server_keep_alive.unwrap_or(self.keep_alive);
-        self.link.accepted(limits, self.keep_alive);
+        self.link.accepted(limits, self.keep_alive)?;
         self.state = State::Connected;
         Ok(())
     }
