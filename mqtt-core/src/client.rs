@@ -404,7 +404,7 @@ impl<S: Store> Client<S> {
                 Taken::Event => return Ok(()),
                 Taken::Done => {}
                 Taken::Later => {
-                    self.link.stall();
+                    self.link.stall(out);
                     break;
                 }
                 Taken::More => break,

@@ -18,6 +18,8 @@ use crate::{
 mod inbound;
 mod outbound;
 
+use outbound::ACK_WITH_REASON;
+
 /// Who says that a message has been taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -326,16 +328,19 @@ impl<S: Store> Link<S> {
         self.unread = unread;
     }
 
-    /// The poll stops short of its input.
-    pub(crate) const fn stall(&mut self) {
-        self.stalled = true;
+    /// The poll stops short of its input. If that is for want of room, it is the peer who takes
+    /// nothing.
+    pub(crate) fn stall(&mut self, out: &impl Sink) {
+        let least = if self.outgoing > 0 { MIN_SINK + 1 } else { ACK_WITH_REASON };
+        self.stalled = out.room() >= least;
     }
 
     /// When a PINGREQ is due: one keep alive after the last packet either way. Not in the middle of a
     /// payload, where there is no place for one.
     fn ping_due(&self) -> Option<Instant> {
         let idle = self.last_sent.min(self.last_received);
-        let possible = self.keep_alive > 0 && self.outgoing == 0 && !self.pinged;
+        let asked = self.pinged || self.ping_owed;
+        let possible = self.keep_alive > 0 && self.outgoing == 0 && !asked;
         possible.then(|| idle + u64::from(self.keep_alive))
     }
 
@@ -345,7 +350,9 @@ impl<S: Store> Link<S> {
     pub(crate) fn ping(&mut self, now: Instant, out: &mut impl Sink) {
         if self.outgoing != self.outgoing_before {
             self.stream(now);
-        } else if self.ping_owed || self.ping_due().is_some_and(|due| due <= now) {
+        } else if self.ping_owed && self.outgoing == 0
+            || self.ping_due().is_some_and(|due| due <= now)
+        {
             self.pinged = true;
             let owed = self.send(now, &Bare(PacketType::PingReq), 0, out).is_err();
             if self.ping_owed && !owed {
@@ -370,25 +377,34 @@ impl<S: Store> Link<S> {
         if self.timers.has_expired(Timer::Handshake, now) {
             return Err(Error::HandshakeTimeout);
         }
-        if self.timers.has_expired(Timer::Silence, now) && !self.stalled {
-            return Err(Error::KeepAliveTimeout);
-        }
-        let refused = self.outgoing > 0 && out.room() <= MIN_SINK;
-        if (self.pinged || refused) && self.keep_alive > 0 {
-            self.doubt(now);
+        if (self.pinged || self.ping_owed || self.outgoing > 0) && self.keep_alive > 0 {
+            return self.doubt(now, out);
         }
         Ok(())
     }
 
     /// Counts the peer's silence from the first poll that has nothing else to do: before, what asks
-    /// it for a sign of life may not have left.
+    /// it for a sign of life may not have left. A payload that waits for the application asks
+    /// nothing.
     #[cold]
-    fn doubt(&mut self, now: Instant) {
-        if !self.timers.is_armed(Timer::Silence) {
-            let half = u64::from(self.keep_alive / 2);
-            let patience = if self.pinged { half } else { half + u64::from(self.keep_alive) };
+    fn doubt(&mut self, now: Instant, out: &impl Sink) -> Result<(), Error> {
+        let half = u64::from(self.keep_alive / 2);
+        let patience = match self.outgoing {
+            0 => half,
+            _ if out.room() > MIN_SINK => {
+                self.timers.disarm(Timer::Silence);
+                return Ok(());
+            }
+            _ => half + u64::from(self.keep_alive),
+        };
+        let expired = self.timers.has_expired(Timer::Silence, now);
+        if expired && !self.stalled {
+            return Err(Error::KeepAliveTimeout);
+        }
+        if expired || !self.timers.is_armed(Timer::Silence) {
             self.timers.arm(Timer::Silence, now + patience);
         }
+        Ok(())
     }
 
     /// When the clock alone will make something happen.

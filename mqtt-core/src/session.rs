@@ -319,11 +319,24 @@ impl<S: Store> Session<S> {
         self.store.arrivals().saturating_sub(self.carried) >= self.receive_maximum.into()
     }
 
+    /// Whether there is no place for another, of these or of those of earlier connections.
+    pub(crate) fn is_full(&self) -> bool {
+        self.is_receive_full()
+            || self.carried > 0 && self.store.arrivals() >= self.store.capacity().arrivals.into()
+    }
+
     /// Keeps an arrival as the newest on this connection.
     pub(crate) fn keep(&mut self, arrival: Arrival) -> Result<(), Violation> {
         let carried = self.is_carried(arrival.id);
-        let kept = self.store.push_arrival(Arrival { live: true, ..arrival });
-        kept.map_err(|_| Violation::ReceiveMaximumExceeded)?;
+        let arrival = Arrival { live: true, ..arrival };
+        if self.store.push_arrival(arrival).is_err() {
+            // Those of earlier connections would have come again before anything new, did the peer
+            // still know of them.
+            self.carried = 0;
+            self.store.retain_arrivals(|arrival| arrival.live);
+            let kept = self.store.push_arrival(arrival);
+            return kept.map_err(|_| Violation::ReceiveMaximumExceeded);
+        }
         self.carried -= usize::from(carried);
         Ok(())
     }

@@ -87,7 +87,7 @@ pub trait Store {
     /// How many incoming messages are kept.
     fn arrivals(&self) -> usize;
 
-    /// The oldest that is [on this connection](Arrival::live) and not yet answered.
+    /// The oldest that [is unanswered](Arrival::is_unanswered).
     fn oldest_unanswered(&self) -> Option<Arrival>;
 
     /// Keeps an incoming message as the newest, in place of one with the same identifier.
@@ -229,7 +229,11 @@ pub struct Arrival {
 impl Arrival {
     /// Whether the next acknowledgement is ours, and now.
     pub fn is_unanswered(&self) -> bool {
-        self.live && self.stage != Stage::AwaitRel
+        match self.stage {
+            Stage::Held | Stage::Answer(_) => self.live,
+            Stage::AwaitRel => false,
+            Stage::Complete => true,
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Keep alive: who pings when, and when silence is judged.
 
-use mqtt_core::{Config, ConnAck, Connect, Error, Event, QoS, Version, wire::Packet};
+use mqtt_core::{Config, ConnAck, Connect, Error, Event, PacketId, QoS, Version, wire::Packet};
 use simulation::{Manners, Note, story::*};
 
 const SECOND: u64 = 1_000;
@@ -279,6 +279,22 @@ fn a_network_that_has_gone_silent_is_noticed() {
         assert!(pair.wire.is_open());
         pair.server.manners.frozen = true;
         pair.run(6 * SECOND);
+        assert_eq!(pair.client.error, Some(Error::KeepAliveTimeout));
+    }
+}
+
+/// It sends, but takes nothing; what it has sent cannot be answered, so some of it lies unread.
+#[test]
+fn a_server_that_stops_reading_is_noticed() {
+    for version in BOTH {
+        let mut pair = talk_for_ten(version);
+        pair.client.out.capacity = 2;
+        for _ in 0..3 {
+            pair.server.send(&Packet::PubRel(PacketId::FIRST, Default::default()));
+        }
+        pair.run(14 * SECOND);
+        assert_eq!(pair.client.error, None);
+        pair.run(SECOND);
         assert_eq!(pair.client.error, Some(Error::KeepAliveTimeout));
     }
 }

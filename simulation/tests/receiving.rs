@@ -247,6 +247,30 @@ fn acknowledgements_out_of_turn_leave_in_order_of_arrival() {
     }
 }
 
+/// A PUBCOMP that finds no room leaves when there is some: it does not wait for the application to
+/// acknowledge another message, which may itself wait for what the server sends next.
+#[test]
+fn a_release_is_not_held_up_by_a_message_that_is_held() {
+    for version in BOTH {
+        let mut pair = manual(version);
+        send(&mut pair, 1, false, message("a", "b", QoS::ExactlyOnce));
+        let first = receipt(&mut pair);
+        pair.acknowledge(first, ReasonCode::Success).unwrap();
+        for (number, qos) in [(2, QoS::AtLeastOnce), (3, QoS::ExactlyOnce)] {
+            send(&mut pair, number, false, message("a", "b", qos));
+            assert!(matches!(pair.event(), Event::Message(_)));
+        }
+        assert_eq!(pair.server.packet(), Packet::PubRec(id(1), Default::default()));
+        let capacity = std::mem::replace(&mut pair.client.out.capacity, 2);
+        pair.server.send(&Packet::PubRel(id(1), Default::default()));
+        pair.drive();
+        pair.client.out.capacity = capacity;
+        pair.drive();
+        assert_eq!(pair.server.packet(), Packet::PubComp(id(1), Default::default()));
+        assert!(pair.server.is_quiet());
+    }
+}
+
 #[test]
 fn a_receipt_serves_once() {
     for version in BOTH {

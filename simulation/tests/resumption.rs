@@ -4,7 +4,7 @@
 use mqtt_core::{
     Acknowledgement, Config, ConnAck, Connect, Error, Event, PacketId, QoS, ReasonCode, Receipt,
     SendError, Version, Violation,
-    store::{Fixed, Records, Store},
+    store::{Fixed, Heap, Limits, Records, Store},
     wire::{Delivery, Packet},
 };
 use simulation::story::*;
@@ -91,6 +91,74 @@ fn messages_of_an_earlier_connection_do_not_count_against_receive_maximum() {
             send(&mut pair, 4, false, QoS::ExactlyOnce);
             assert_eq!(pair.error(), Error::Protocol(Violation::ReceiveMaximumExceeded));
         }
+    }
+}
+
+/// Before 5.0 the server cannot be told of a maximum: what it sends again and what it sends first fits
+/// together, if there are as many places.
+#[test]
+fn before_5_every_place_serves_old_and_new_messages() {
+    let version = Version::V3_1_1;
+    let mut pair = talk_with(version, Fixed::<4, 64>::new(), Config::default());
+    for number in 1..=3 {
+        send(&mut pair, number, false, QoS::ExactlyOnce);
+        assert!(matches!(pair.event(), Event::Message(_)));
+    }
+    resume(&mut pair, &persistent(version));
+    for number in 1..=4 {
+        send(&mut pair, number, number < 4, QoS::ExactlyOnce);
+    }
+    assert!(matches!(pair.event(), Event::Message(_)));
+    for number in 1..=4 {
+        assert_eq!(pair.server.packet(), Packet::PubRec(id(number), Default::default()));
+    }
+    assert_eq!(pair.client.error, None);
+}
+
+/// [MQTT-4.9.0-1]: a repeated PUBREL takes nothing of the Receive Maximum, though its PUBCOMP has to
+/// wait. The message behind it waits, too, if that is for its place.
+#[test]
+fn a_release_without_room_does_not_count_against_receive_maximum() {
+    let version = Version::V5;
+    let connect = Connect { receive_maximum: 1, ..persistent(version) };
+    for arrivals in [1, 2] {
+        let store = Heap::with_limits(Limits { arrivals, ..Limits::default() });
+        let mut pair = talk_on(version, store, Config::default(), &connect, Default::default());
+        send(&mut pair, 1, false, QoS::ExactlyOnce);
+        assert!(matches!(pair.event(), Event::Message(_)));
+        resume(&mut pair, &connect);
+        pair.client.out.capacity = 2;
+        pair.server.send(&Packet::PubRel(id(1), Default::default()));
+        send(&mut pair, 2, false, QoS::ExactlyOnce);
+        pair.drive();
+        assert_eq!(pair.client.error, None);
+        pair.client.out.capacity = 4_096;
+        assert!(matches!(pair.event(), Event::Message(_)));
+        assert_eq!(pair.server.packet(), Packet::PubComp(id(1), Default::default()));
+        assert_eq!(pair.server.packet(), Packet::PubRec(id(2), Default::default()));
+        send(&mut pair, 3, false, QoS::ExactlyOnce);
+        assert_eq!(pair.error(), Error::Protocol(Violation::ReceiveMaximumExceeded));
+    }
+}
+
+/// The server has given it up meanwhile, for its age perhaps. What it would have sent again first does
+/// not keep new messages out for ever.
+#[test]
+fn messages_that_never_come_again_make_place() {
+    for version in BOTH {
+        let mut pair = talk_with(version, Fixed::<2, 64>::new(), Config::default());
+        for round in 0..10 {
+            let first = 10 * round + 1;
+            for number in [first, first + 1] {
+                send(&mut pair, number, false, QoS::ExactlyOnce);
+                assert!(matches!(pair.event(), Event::Message(_)), "{version:?}, round {round}");
+                if version.is_v5() && round > 0 {
+                    break; // that was all that this connection takes
+                }
+            }
+            resume(&mut pair, &persistent(version));
+        }
+        assert_eq!(pair.client.error, None);
     }
 }
 

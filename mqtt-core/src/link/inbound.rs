@@ -113,10 +113,11 @@ impl<S: Store> Link<S> {
     /// 5.0 it does not know, and may have to wait for us. It cannot wait for itself: what frees a
     /// QoS 2 message's place is behind the one that would wait.
     fn has_place(&self, qos: QoS, out: &impl Sink) -> Result<bool, Violation> {
-        if !self.session.is_receive_full() {
+        if !self.session.is_full() {
             return Ok(true);
         }
-        if !self.version.is_v5() {
+        let exceeded = self.session.is_receive_full();
+        if !(exceeded && self.version.is_v5()) {
             if self.session.store().oldest_unanswered().is_some() {
                 return Ok(false);
             }
@@ -126,7 +127,7 @@ impl<S: Store> Link<S> {
                 return Ok(self.room(out) >= ACK_WITH_REASON);
             }
         }
-        Err(Violation::ReceiveMaximumExceeded)
+        if exceeded { Err(Violation::ReceiveMaximumExceeded) } else { Ok(true) }
     }
 
     /// A new message. Its stage is yet to be decided.
@@ -252,8 +253,10 @@ impl<S: Store> Link<S> {
             }
             Releasing::Complete if self.room(out) >= ACK_WITH_REASON => self.complete(now, id, out),
             Releasing::Complete => {
+                // In its place, which is before all that waits for the application.
                 if let Some(kept) = self.session.store().arrival(id) {
-                    self.session.keep(Arrival { stage: Stage::Complete, ..kept })?;
+                    let complete = Arrival { stage: Stage::Complete, ..kept };
+                    self.session.store_mut().set_arrival(complete);
                     self.due = true;
                 }
             }
@@ -358,7 +361,7 @@ impl<S: Store> Link<S> {
         // It ends where it can be answered, or the answer be remembered.
         let stuck = incoming.arrival.is_some()
             && self.room(out) < ACK_WITH_REASON
-            && self.session.is_receive_full();
+            && self.session.is_full();
         let wanted = incoming.remaining.saturating_sub(stuck.into());
         let len = input.len().min(wanted as usize);
         let (bytes, rest) = input.split_at_checked(len).unwrap_or((input, &[]));
