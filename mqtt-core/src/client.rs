@@ -142,7 +142,7 @@ impl<S: Store> Client<S> {
     /// # Errors
     ///
     /// [`PublishError`]. Topic aliases are the machine's to set: a
-    /// [`TopicAlias`](Property::TopicAlias) among the properties is invalid.
+    /// [`TopicAlias`](crate::Property::TopicAlias) among the properties is invalid.
     ///
     /// ```
     /// # use mqtt_core::{Buffer, Client, Instant, Publish, PublishError, Topic, Version, store::Fixed};
@@ -202,7 +202,7 @@ impl<S: Store> Client<S> {
     ///
     /// # Errors
     ///
-    /// As [`publish`](Self::publish); [`EncodeError::Delivery`] if it was not asked for or had
+    /// As [`publish`](Self::publish); [`EncodeError::Delivery`](crate::EncodeError::Delivery) if it was not asked for or had
     /// another QoS.
     pub fn publish_again(
         &mut self,

@@ -72,8 +72,11 @@ impl<S: Store> Link<S> {
             Err(error) => return Err((*error).into()),
         };
         let topic = self.topic_name(publish)?;
+        let remaining = header.remaining_length - body.len() as u32;
         let (mut arrival, mut receipt, mut fate) = (None, None, Fate::Deliver);
-        if let Some(id) = delivery.packet_id {
+        if let Some(id) = delivery.packet_id
+            && !(remaining == 0 && self.answer_at_once(now, id, publish.qos, out))
+        {
             let admission = self.admit(id, publish.qos, out)?;
             if let Admission::Later = admission {
                 return Ok(Taken::Later);
@@ -85,11 +88,10 @@ impl<S: Store> Link<S> {
                 _ => fate = Fate::Repeated,
             }
         }
-        let size = header.remaining_length;
-        let remaining = size - body.len() as u32;
         if remaining == 0 {
             self.end(now, arrival, fate, out)?;
         } else {
+            let size = header.remaining_length;
             self.incoming = Some(Incoming { arrival, size, remaining, part: Part::Rest(fate) });
         }
         if fate == Fate::Repeated {
@@ -97,6 +99,26 @@ impl<S: Store> Link<S> {
         }
         *event = Some(Event::Message(message(delivery, publish, topic, remaining, receipt)));
         Ok(Taken::Event)
+    }
+
+    /// Answers a new message at QoS 1 if nothing has to be remembered of it, nor is of any other: what
+    /// most messages undergo. Whether it has.
+    #[inline(always)]
+    fn answer_at_once(
+        &mut self,
+        now: Instant,
+        id: PacketId,
+        qos: QoS,
+        out: &mut impl Sink,
+    ) -> bool {
+        let at_once = qos == QoS::AtLeastOnce
+            && self.config.acknowledgement == Acknowledgement::Automatic
+            && self.session.store().arrivals() == 0
+            && self.room(out) >= ACK_WITH_REASON;
+        if at_once {
+            self.write_ack(now, PacketType::PubAck, id, ReasonCode::Success, out);
+        }
+        at_once
     }
 
     /// Decides about a message at QoS 1 or 2, and changes nothing.
