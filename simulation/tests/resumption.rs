@@ -2,8 +2,8 @@
 //! which only a record is kept.
 
 use mqtt_core::{
-    Acknowledgement, Config, ConnAck, Connect, Error, Event, PacketId, QoS, ReasonCode, Receipt,
-    SendError, Version, Violation,
+    Acknowledgement, Buffer, Client, Config, ConnAck, Connect, Error, Event, Instant, PacketId,
+    QoS, ReasonCode, Receipt, SendError, Sink, Version, Violation,
     store::{Fixed, Heap, Limits, Records, Store},
     wire::{Delivery, Packet},
 };
@@ -336,5 +336,47 @@ fn a_ping_is_awaited_from_when_it_can_have_left() {
         let later = now + 6 * SECOND;
         let event = pair.client.call(|client, out| client.poll(later, &mut &[][..], out));
         assert_eq!(event, Ok(None));
+    }
+}
+
+/// A PUBREL on the next connection is answered when there is room again, too [MQTT-4.3.3-11].
+#[test]
+fn a_completion_that_found_no_room_leaves_when_there_is() {
+    for version in BOTH {
+        let mut client = Client::new(version, Fixed::<4, 64>::new());
+        let mut out = Buffer::<64>::new();
+        let now = Instant::from_millis(0);
+        let greeting: &[u8] =
+            if version == Version::V5 { &[0x20, 3, 1, 0, 0] } else { &[0x20, 2, 1, 0] };
+        let publish: &[u8] = if version == Version::V5 {
+            &[0x34, 6, 0, 1, b'a', 0, 1, 0]
+        } else {
+            &[0x34, 5, 0, 1, b'a', 0, 1]
+        };
+        for _ in 0..2 {
+            client.closed();
+            out.clear();
+            client.connect(now, &persistent(version), &mut out).unwrap();
+            out.clear();
+            assert!(matches!(
+                client.poll(now, &mut &*greeting, &mut out),
+                Ok(Some(Event::Connected(_)))
+            ));
+            if client.store().arrivals() == 0 {
+                assert!(matches!(
+                    client.poll(now, &mut &*publish, &mut out),
+                    Ok(Some(Event::Message(_)))
+                ));
+                assert_eq!(out.as_bytes(), [0x50, 2, 0, 1]);
+            }
+        }
+        let room = out.room();
+        out.span(room).unwrap();
+        let mut input: &[u8] = &[0x62, 2, 0, 1];
+        assert_eq!(client.poll(now, &mut input, &mut out), Ok(None));
+        assert!(input.is_empty());
+        out.clear();
+        assert_eq!(client.poll(now, &mut &[][..], &mut out), Ok(None));
+        assert_eq!(out.as_bytes(), [0x70, 2, 0, 1]);
     }
 }
