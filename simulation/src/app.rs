@@ -198,6 +198,17 @@ impl<S: Store> App<S> {
         self.closing = true;
     }
 
+    /// Nothing was told, and nothing is to be sent: nothing more happens, now.
+    fn check_rest(&mut self, now: Instant) {
+        if self.out.is_empty() {
+            let before = self.rx.len();
+            assert_eq!(self.poll_once(now), Ok(None), "it was not at rest");
+            assert_eq!((self.rx.len(), self.out.bytes.len()), (before, 0), "it was not at rest");
+            let deadline = self.client.deadline();
+            assert!(deadline.is_none_or(|at| at > now), "{deadline:?} is past at {now:?}");
+        }
+    }
+
     fn poll_once(&mut self, now: Instant) -> Result<Option<Event<'static>>, Error> {
         let version = self.client.version();
         let mut input = &self.rx[..];
@@ -251,7 +262,11 @@ impl<S: Store> End for App<S> {
                     }
                 }
                 Ok(None) if squeezed => {}
-                Ok(None) | Err(Error::NotConnected) => break,
+                Ok(None) => {
+                    self.check_rest(now);
+                    break;
+                }
+                Err(Error::NotConnected) => break,
                 Err(error) => {
                     self.error = Some(error);
                     self.closing = true;

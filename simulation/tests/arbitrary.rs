@@ -1,6 +1,7 @@
 //! Anything at any time: arbitrary bytes, packets, sinks, clocks and calls. Nothing is promised about
 //! what comes of it, but that nothing panics, that only whole packets are written, and that the
-//! machine always comes to rest.
+//! machine always comes to rest, and then rests: until something arrives or its deadline, which is
+//! yet to come.
 
 use mqtt_core::{
     Acknowledgement, Auth, Authentication, Client, Config, ConnAck, Connect, Disconnect, Event,
@@ -57,6 +58,7 @@ impl<S: Store> Chaos<S> {
             1..6 => self.rx.extend(self.packet(number, a, b)),
             6 => self.rx.extend(self.half_a_packet(number, a, b)),
             7 => self.out.clear_sent(usize::from(number)),
+            8 if b % 2 == 0 => self.now = self.client.deadline().unwrap_or_default().max(self.now),
             8 => self.now = self.now + u64::from(number) * u64::from(a),
             9 => self.now = Instant::from_millis(u64::MAX / 2 + u64::from(number)),
             10 => {
@@ -80,6 +82,21 @@ impl<S: Store> Chaos<S> {
             self.poll();
         }
         self.out.squeezed = None;
+        if a % 5 == 0 {
+            self.rest();
+        }
+    }
+
+    /// The loop that adapters write, to its end: everything that is written leaves at once.
+    fn rest(&mut self) {
+        for round in 0.. {
+            assert!(round < 1_000, "it does not come to rest");
+            self.poll();
+            if self.out.is_empty() {
+                return;
+            }
+            self.out.clear_sent(usize::MAX);
+        }
     }
 
     /// Polls until the machine is at rest, which it must come to.
@@ -101,12 +118,12 @@ impl<S: Store> Chaos<S> {
                 Ok(Some(Event::Message(message))) => self.receipts.extend(message.receipt),
                 Ok(Some(Event::Payload { bytes, .. })) => assert!(bytes.len() <= rx.len()),
                 Ok(Some(_)) => {}
-                Ok(None) => {
-                    let after = (input.len(), self.out.as_bytes().len());
-                    if before == after {
-                        break;
-                    }
+                Ok(None) if self.out.is_empty() => {
+                    self.check_rest(input);
+                    break;
                 }
+                Ok(None) if before == (input.len(), self.out.as_bytes().len()) => break,
+                Ok(None) => {}
                 Err(_) => {
                     assert_eq!(self.client.deadline(), None);
                     assert!(!self.client.is_connected());
@@ -117,17 +134,16 @@ impl<S: Store> Chaos<S> {
         // What a caller's buffer would hold.
         let kept = input.len().min(self.whole);
         self.rx = input[..kept].to_vec();
-        self.check_deadline();
     }
 
-    /// With nothing to read and everything written, time stands still only until the deadline.
-    fn check_deadline(&mut self) {
-        let Some(deadline) = self.client.deadline() else { return };
-        assert!(
-            self.client.payload_owed() > 0 || self.out.room() < 2 || !self.rx.is_empty() || {
-                deadline > self.now
-            }
-        );
+    /// Nothing was told, nothing is to be sent: nothing more happens, now.
+    fn check_rest(&mut self, input: &[u8]) {
+        let mut again = input;
+        assert_eq!(self.client.poll(self.now, &mut again, &mut self.out), Ok(None));
+        assert_eq!(again.len(), input.len());
+        assert!(self.out.is_empty());
+        let deadline = self.client.deadline();
+        assert!(deadline.is_none_or(|at| at > self.now), "{deadline:?} at {:?}", self.now);
     }
 
     fn noise(&self, number: u16, a: u8, b: u8) -> Vec<u8> {
