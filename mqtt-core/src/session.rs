@@ -118,7 +118,8 @@ pub(crate) enum Request {
 struct Pending {
     id: PacketId,
     request: Request,
-    filters: usize,
+    /// As many as fit, which nobody asks for.
+    filters: u16,
 }
 
 /// See the [module](self).
@@ -256,7 +257,7 @@ impl<S: Store> Session<S> {
     /// A request with this identifier, for so many filters, has been sent.
     pub(crate) fn request(&mut self, id: PacketId, request: Request, filters: usize) {
         // There was room.
-        let _ = self.requests.push(Pending { id, request, filters });
+        let _ = self.requests.push(Pending { id, request, filters: saturated(filters) });
         self.taken(id);
     }
 
@@ -270,7 +271,7 @@ impl<S: Store> Session<S> {
         let found = self.requests.iter().position(|r| r.id == id && r.request == request);
         let Some(index) = found else { return Err(Violation::WrongAcknowledgement) };
         let pending = self.requests.swap_remove(index);
-        if reasons != 0 && reasons != pending.filters {
+        if reasons != 0 && saturated(reasons) != pending.filters {
             return Err(Violation::ReasonCount);
         }
         Ok(())
@@ -359,6 +360,10 @@ impl<S: Store> Session<S> {
             self.forget(arrival.id);
         }
     }
+}
+
+fn saturated(count: usize) -> u16 {
+    count.min(u16::MAX.into()) as u16
 }
 
 #[cfg(test)]
