@@ -525,11 +525,9 @@ impl<S: Store> Client<S> {
                 *event = Some(Event::Disconnected(disconnect));
             }
             PacketType::Auth if self.state == State::ReAuthenticating => {
-                let auth = self.read_auth(body)?;
-                if auth.reason == ReasonCode::Success {
+                if self.on_auth(body, event)? == ReasonCode::Success {
                     self.state = State::Connected;
                 }
-                *event = Some(Event::Auth(auth));
             }
             _ => return Err(Violation::UnexpectedPacket.into()),
         }

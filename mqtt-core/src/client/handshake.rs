@@ -167,12 +167,10 @@ impl<S: Store> Client<S> {
                 *event = Some(if accepted { Event::Connected(ack) } else { Event::Refused(ack) });
             }
             PacketType::Auth => {
-                let auth = self.read_auth(body)?;
-                if auth.reason != ReasonCode::ContinueAuthentication {
+                if self.on_auth(body, event)? != ReasonCode::ContinueAuthentication {
                     return Err(Violation::Authentication.into());
                 }
                 self.link.timers.disarm(Timer::Handshake); // until we have answered
-                *event = Some(Event::Auth(auth));
             }
             _ => return Err(Violation::UnexpectedPacket.into()),
         }
@@ -219,14 +217,19 @@ impl<S: Store> Client<S> {
     }
 
     /// AUTH when it is the server's turn, with the method CONNECT had: another step, or success.
-    pub(super) fn read_auth<'b>(&mut self, body: &'b [u8]) -> Result<Auth<'b>, Error> {
+    pub(super) fn on_auth<'b>(
+        &mut self,
+        body: &'b [u8],
+        event: Place<'_, 'b>,
+    ) -> Result<ReasonCode, Error> {
         let auth = Auth::read(self.link.version, body)?;
         let illegal = auth.reason == ReasonCode::ReAuthenticate || self.must_authenticate;
         if illegal || !self.has_method(auth.properties) {
             return Err(Violation::Authentication.into());
         }
         self.must_authenticate = auth.reason == ReasonCode::ContinueAuthentication;
-        Ok(auth)
+        *event = Some(Event::Auth(auth));
+        Ok(auth.reason)
     }
 
     /// Whether these properties have the authentication method that CONNECT had.
