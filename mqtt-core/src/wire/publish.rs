@@ -270,12 +270,14 @@ impl Encode for Head<'_> {
     }
 
     #[inline(always)]
-    fn write(&self, _: Version, to: &mut Writer<'_>) {
+    fn write(&self, version: Version, to: &mut Writer<'_>) {
         to.binary(self.topic());
         if let Some(id) = self.delivery.packet_id {
             to.u16(id.get());
         }
-        write_properties(self.publish, self.alias(), to);
+        if version.is_v5() {
+            write_properties(self.publish, self.alias(), to);
+        }
     }
 
     /// Has neither properties nor an alias.
