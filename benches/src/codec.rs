@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// What a library must be able to do to be measured. Whatever it decodes, it shows to
-/// [`see`](crate::see).
+/// [`see`].
 pub trait Codec {
     /// The library's name.
     const NAME: &'static str;
