@@ -10,7 +10,7 @@ use crate::{
     store::Store,
     time::Instant,
     timer::Timer,
-    wire::{Auth, ConnAck, Connect, Disconnect, Header, PacketType, Properties, Property, Text},
+    wire::{Auth, ConnAck, Connect, Disconnect, Header, PacketType, Properties, Text},
 };
 
 /// Commands.
@@ -128,12 +128,9 @@ impl<S: Store> Client<S> {
         if self.state == State::Closed {
             return Err(SendError::NotConnected);
         }
-        let illegal = |property| match property {
-            Property::SessionExpiryInterval(interval) => self.expires && interval != 0,
-            Property::ServerReference(_) => true,
-            _ => false,
-        };
-        if disconnect.properties.iter().any(illegal) {
+        let Disconnect { properties, .. } = disconnect;
+        let expiry = properties.session_expiry_interval().unwrap_or_default();
+        if self.expires && expiry != 0 || properties.server_reference().is_some() {
             return Err(SendError::Invalid(EncodeError::Property));
         }
         if is_server_only(disconnect.reason) {

@@ -11,8 +11,8 @@ use crate::{
     store::{Alias, Flight, Full, Outgoing, Store, Unsent},
     time::Instant,
     wire::{
-        self, Ack, Delivery, Encode, Head, Header, Naming, PacketId, PacketType, Property, Publish,
-        QoS, Version,
+        self, Ack, Delivery, Encode, Head, Header, Naming, PacketId, PacketType, Publish, QoS,
+        Version,
     },
 };
 
@@ -365,10 +365,10 @@ enum Resent<'b> {
 
 /// Properties that are the machine's, or the server's, to set [MQTT-3.3.4-6].
 fn check_properties(publish: &Publish<'_>) -> Result<(), PublishError> {
-    let ours = |property| {
-        matches!(property, Property::TopicAlias(_) | Property::SubscriptionIdentifier(_))
-    };
-    if !publish.properties.is_empty() && publish.properties.iter().any(ours) {
+    let Publish { properties, .. } = publish;
+    if !properties.is_empty()
+        && (properties.topic_alias().is_some() || properties.subscription_identifier().is_some())
+    {
         return Err(PublishError::Invalid(EncodeError::Property));
     }
     Ok(())

@@ -1,12 +1,11 @@
 //! CONNECT and CONNACK: every negotiated value a plain field.
 
 use super::{
-    DecodeError, Encode, EncodeError, List, PacketType, Properties, Property, QoS, Text,
-    UserProperty, Version, Writer,
+    DecodeError, Encode, EncodeError, List, PacketType, Properties, QoS, Text, UserProperty,
+    Version, Writer,
     ack::reason_code,
     leaf::{self, Parsed, be_u8, be_u16},
-    list::Sealed,
-    properties::{self, Context, Measure},
+    properties::{self, Carried, Context, Field, Measure, id},
 };
 use crate::{reason::ReasonCode, topic::Topic};
 
@@ -150,19 +149,15 @@ impl<'a> Connect<'a> {
 
     fn accept(&mut self, properties: Properties<'a>) -> Result<(), DecodeError> {
         let mut authentication = AuthenticationParts::default();
-        for property in properties {
-            match property {
-                Property::SessionExpiryInterval(value) => self.session_expiry_interval = value,
-                Property::ReceiveMaximum(value) => self.receive_maximum = value,
-                Property::MaximumPacketSize(value) => self.maximum_packet_size = Some(value),
-                Property::TopicAliasMaximum(value) => self.topic_alias_maximum = value,
-                Property::RequestResponseInformation(value) => {
-                    self.request_response_information = value;
-                }
-                Property::RequestProblemInformation(value) => {
-                    self.request_problem_information = value;
-                }
-                other => authentication.accept(other),
+        for field in properties.fields() {
+            match field.identifier {
+                id::SessionExpiryInterval => self.session_expiry_interval = field.get(),
+                id::ReceiveMaximum => self.receive_maximum = field.get(),
+                id::MaximumPacketSize => self.maximum_packet_size = Some(field.get()),
+                id::TopicAliasMaximum => self.topic_alias_maximum = field.get(),
+                id::RequestResponseInformation => self.request_response_information = field.get(),
+                id::RequestProblemInformation => self.request_problem_information = field.get(),
+                _ => authentication.accept(&field),
             }
         }
         self.authentication = authentication.join()?;
@@ -171,27 +166,18 @@ impl<'a> Connect<'a> {
     }
 
     /// What stands in a 5.0 packet: that which is not at its default.
-    fn each_property(&self, each: &mut dyn FnMut(&Property<'a>)) {
-        let mut unless = |is_default: bool, property| {
-            if !is_default {
-                each(&property);
-            }
-        };
-        let expiry = self.session_expiry_interval;
-        unless(expiry == 0, Property::SessionExpiryInterval(expiry));
-        let receive_maximum = self.receive_maximum;
-        unless(receive_maximum == u16::MAX, Property::ReceiveMaximum(receive_maximum));
-        let aliases = self.topic_alias_maximum;
-        if let Some(size) = self.maximum_packet_size {
-            unless(false, Property::MaximumPacketSize(size));
-        }
-        unless(aliases == 0, Property::TopicAliasMaximum(aliases));
-        let response = self.request_response_information;
-        unless(!response, Property::RequestResponseInformation(response));
-        let problem = self.request_problem_information;
-        unless(problem, Property::RequestProblemInformation(problem));
-        each_authentication_property(self.authentication, each);
-        self.user_properties.iter().for_each(|pair| each(&Property::UserProperty(pair)));
+    fn each_field(&self, each: &mut dyn FnMut(&Field<'a>)) {
+        let numbers = [
+            (id::SessionExpiryInterval, unless(0, self.session_expiry_interval)),
+            (id::ReceiveMaximum, unless(u16::MAX, self.receive_maximum)),
+            (id::MaximumPacketSize, self.maximum_packet_size),
+            (id::TopicAliasMaximum, unless(0, self.topic_alias_maximum)),
+            (id::RequestResponseInformation, unless(false, self.request_response_information)),
+            (id::RequestProblemInformation, unless(true, self.request_problem_information)),
+        ];
+        each_given(&numbers, each);
+        each_authentication_field(self.authentication, each);
+        properties::each_user_property(self.user_properties, each);
     }
 
     fn flags(&self) -> u8 {
@@ -273,10 +259,10 @@ struct AuthenticationParts<'a> {
 }
 
 impl<'a> AuthenticationParts<'a> {
-    fn accept(&mut self, property: Property<'a>) {
-        match property {
-            Property::AuthenticationMethod(method) => self.method = Some(method),
-            Property::AuthenticationData(data) => self.data = Some(data),
+    fn accept(&mut self, field: &Field<'a>) {
+        match field.identifier {
+            id::AuthenticationMethod => self.method = Some(field.get()),
+            id::AuthenticationData => self.data = Some(field.get()),
             _ => {}
         }
     }
@@ -289,14 +275,30 @@ impl<'a> AuthenticationParts<'a> {
     }
 }
 
-fn each_authentication_property<'a>(
+/// A value that is to be told because it is not the default.
+fn unless<T: PartialEq + Into<u32>>(default: T, value: T) -> Option<u32> {
+    (value != default).then(|| value.into())
+}
+
+fn each_given<'a, T: Carried<'a> + Copy>(
+    values: &[(u8, Option<T>)],
+    each: &mut dyn FnMut(&Field<'a>),
+) {
+    for (identifier, value) in values {
+        if let Some(value) = *value {
+            each(&Field::new(*identifier, value));
+        }
+    }
+}
+
+fn each_authentication_field<'a>(
     authentication: Option<Authentication<'a>>,
-    each: &mut dyn FnMut(&Property<'a>),
+    each: &mut dyn FnMut(&Field<'a>),
 ) {
     if let Some(Authentication { method, data }) = authentication {
-        each(&Property::AuthenticationMethod(method));
+        each(&Field::new(id::AuthenticationMethod, method));
         if let Some(data) = data {
-            each(&Property::AuthenticationData(data));
+            each(&Field::new(id::AuthenticationData, data));
         }
     }
 }
@@ -319,7 +321,7 @@ impl Encode for (Version, &Connect<'_>) {
         let mut len = if version.is_v3_1() { 12 } else { 10 };
         if version.is_v5() {
             let mut measure = Measure::new(Context::Connect);
-            connect.each_property(&mut |property| measure.add(property));
+            connect.each_field(&mut |field| measure.add(field));
             len += measure.len_with_prefix()?;
         } else {
             connect.check_v3()?;
@@ -348,9 +350,9 @@ impl Encode for (Version, &Connect<'_>) {
         to.u16(connect.keep_alive);
         if version.is_v5() {
             let mut len = 0;
-            connect.each_property(&mut |property| len += property.encoded_len());
+            connect.each_field(&mut |field| len += field.encoded_len());
             to.varint(len as u32);
-            connect.each_property(&mut |property| property.write(to));
+            connect.each_field(&mut |field| field.write(to));
         }
         to.string(connect.client_id);
         if let Some(will) = &connect.will {
@@ -493,33 +495,27 @@ impl<'a> ConnAck<'a> {
 
     fn accept(&mut self, properties: Properties<'a>) -> Result<(), DecodeError> {
         let mut authentication = AuthenticationParts::default();
-        for property in properties {
-            match property {
-                Property::SessionExpiryInterval(value) => {
-                    self.session_expiry_interval = Some(value);
+        for field in properties.fields() {
+            match field.identifier {
+                id::SessionExpiryInterval => self.session_expiry_interval = Some(field.get()),
+                id::ReceiveMaximum => self.receive_maximum = field.get(),
+                id::MaximumQoS => self.maximum_qos = field.get(),
+                id::RetainAvailable => self.retain_available = field.get(),
+                id::MaximumPacketSize => self.maximum_packet_size = Some(field.get()),
+                id::AssignedClientIdentifier => self.assigned_client_identifier = Some(field.get()),
+                id::TopicAliasMaximum => self.topic_alias_maximum = field.get(),
+                id::ReasonString => self.reason_string = Some(field.get()),
+                id::WildcardSubscriptionAvailable => {
+                    self.wildcard_subscription_available = field.get();
                 }
-                Property::ReceiveMaximum(value) => self.receive_maximum = value,
-                Property::MaximumQoS(value) => self.maximum_qos = value,
-                Property::RetainAvailable(value) => self.retain_available = value,
-                Property::MaximumPacketSize(value) => self.maximum_packet_size = Some(value),
-                Property::AssignedClientIdentifier(value) => {
-                    self.assigned_client_identifier = Some(value);
+                id::SubscriptionIdentifierAvailable => {
+                    self.subscription_identifier_available = field.get();
                 }
-                Property::TopicAliasMaximum(value) => self.topic_alias_maximum = value,
-                Property::ReasonString(value) => self.reason_string = Some(value),
-                Property::WildcardSubscriptionAvailable(value) => {
-                    self.wildcard_subscription_available = value;
-                }
-                Property::SubscriptionIdentifierAvailable(value) => {
-                    self.subscription_identifier_available = value;
-                }
-                Property::SharedSubscriptionAvailable(value) => {
-                    self.shared_subscription_available = value;
-                }
-                Property::ServerKeepAlive(value) => self.server_keep_alive = Some(value),
-                Property::ResponseInformation(value) => self.response_information = Some(value),
-                Property::ServerReference(value) => self.server_reference = Some(value),
-                other => authentication.accept(other),
+                id::SharedSubscriptionAvailable => self.shared_subscription_available = field.get(),
+                id::ServerKeepAlive => self.server_keep_alive = Some(field.get()),
+                id::ResponseInformation => self.response_information = Some(field.get()),
+                id::ServerReference => self.server_reference = Some(field.get()),
+                _ => authentication.accept(&field),
             }
         }
         self.authentication = authentication.join()?;
@@ -527,42 +523,40 @@ impl<'a> ConnAck<'a> {
         Ok(())
     }
 
-    fn each_property(&self, each: &mut dyn FnMut(&Property<'a>)) {
-        let mut unless = |is_default: bool, property| {
-            if !is_default {
-                each(&property);
-            }
-        };
-        let receive_maximum = self.receive_maximum;
-        let (qos, retain) = (self.maximum_qos, self.retain_available);
-        let aliases = self.topic_alias_maximum;
-        let wildcards = self.wildcard_subscription_available;
-        let identifiers = self.subscription_identifier_available;
-        let shared = self.shared_subscription_available;
-        unless(receive_maximum == u16::MAX, Property::ReceiveMaximum(receive_maximum));
-        unless(qos == QoS::ExactlyOnce, Property::MaximumQoS(qos));
-        unless(retain, Property::RetainAvailable(retain));
-        unless(aliases == 0, Property::TopicAliasMaximum(aliases));
-        unless(wildcards, Property::WildcardSubscriptionAvailable(wildcards));
-        unless(identifiers, Property::SubscriptionIdentifierAvailable(identifiers));
-        unless(shared, Property::SharedSubscriptionAvailable(shared));
-        let optional = [
-            self.session_expiry_interval.map(Property::SessionExpiryInterval),
-            self.maximum_packet_size.map(Property::MaximumPacketSize),
-            self.assigned_client_identifier.map(Property::AssignedClientIdentifier),
-            self.reason_string.map(Property::ReasonString),
-            self.server_keep_alive.map(Property::ServerKeepAlive),
-            self.response_information.map(Property::ResponseInformation),
-            self.server_reference.map(Property::ServerReference),
+    fn each_field(&self, each: &mut dyn FnMut(&Field<'a>)) {
+        let wildcards = unless(true, self.wildcard_subscription_available);
+        let identifiers = unless(true, self.subscription_identifier_available);
+        let shared = unless(true, self.shared_subscription_available);
+        let numbers = [
+            (id::ReceiveMaximum, unless(u16::MAX, self.receive_maximum)),
+            (id::MaximumQoS, unless(QoS::ExactlyOnce as u8, self.maximum_qos as u8)),
+            (id::RetainAvailable, unless(true, self.retain_available)),
+            (id::TopicAliasMaximum, unless(0, self.topic_alias_maximum)),
+            (id::WildcardSubscriptionAvailable, wildcards),
+            (id::SubscriptionIdentifierAvailable, identifiers),
+            (id::SharedSubscriptionAvailable, shared),
+            (id::SessionExpiryInterval, self.session_expiry_interval),
+            (id::MaximumPacketSize, self.maximum_packet_size),
         ];
-        optional.iter().flatten().for_each(&mut *each);
-        each_authentication_property(self.authentication, each);
-        self.user_properties.iter().for_each(|pair| each(&Property::UserProperty(pair)));
+        let texts = [
+            (id::AssignedClientIdentifier, self.assigned_client_identifier),
+            (id::ReasonString, self.reason_string),
+        ];
+        let more_texts = [
+            (id::ResponseInformation, self.response_information),
+            (id::ServerReference, self.server_reference),
+        ];
+        each_given(&numbers, each);
+        each_given(&texts, each);
+        each_given(&[(id::ServerKeepAlive, self.server_keep_alive)], each);
+        each_given(&more_texts, each);
+        each_authentication_field(self.authentication, each);
+        properties::each_user_property(self.user_properties, each);
     }
 
     fn has_properties(&self) -> bool {
         let mut any = false;
-        self.each_property(&mut |_| any = true);
+        self.each_field(&mut |_| any = true);
         any
     }
 }
@@ -581,7 +575,7 @@ impl Encode for ConnAck<'_> {
                 return Err(EncodeError::ReasonCode);
             }
             let mut measure = Measure::new(Context::ConnAck);
-            self.each_property(&mut |property| measure.add(property));
+            self.each_field(&mut |field| measure.add(field));
             return Ok(2 + measure.len_with_prefix()?);
         }
         if self.has_properties() {
@@ -598,9 +592,9 @@ impl Encode for ConnAck<'_> {
         if version.is_v5() {
             to.u8(self.reason.as_u8());
             let mut len = 0;
-            self.each_property(&mut |property| len += property.encoded_len());
+            self.each_field(&mut |field| len += field.encoded_len());
             to.varint(len as u32);
-            self.each_property(&mut |property| property.write(to));
+            self.each_field(&mut |field| field.write(to));
         } else {
             to.u8(self.reason.as_return_code().unwrap_or_default());
         }

@@ -41,10 +41,10 @@ pub trait Sealed<'a>: Sized {
 /// assert_eq!(properties.content_type(), None);
 /// ```
 #[derive(Clone, Copy)]
-pub struct List<'a, T>(Repr<'a, T>);
+pub struct List<'a, T>(pub(super) Repr<'a, T>);
 
 #[derive(Clone, Copy)]
-enum Repr<'a, T> {
+pub(super) enum Repr<'a, T> {
     Encoded(&'a [u8]),
     Given(&'a [T]),
 }

@@ -3,7 +3,7 @@
 use super::{
     DecodeError, EncodeError, PacketType, QoS,
     leaf::{self, Parsed, be_u8, be_u16, be_u32},
-    list::{Element, List, Sealed},
+    list::{Element, List, Repr, Sealed},
     text::{self, Text, TextError},
     varint,
     writer::Writer,
@@ -78,12 +78,23 @@ macro_rules! properties {
                 })
             }
 
-            /// Its value and how that is encoded.
-            fn parts(&self) -> (Kind, Value<'a>) {
+            /// Apart from the identifier there are few kinds, and one way for each.
+            #[inline(never)]
+            fn value(&self) -> Value<'a> {
                 match *self {
-                    $(Self::$name(value) => (Kind::$kind, value.into_value()),)+
+                    $(Self::$name(value) => value.into_value(),)+
                 }
             }
+
+            fn field(&self) -> Field<'a> {
+                Field { identifier: self.identifier(), value: self.value() }
+            }
+        }
+
+        /// The identifiers by the properties' names.
+        #[allow(non_upper_case_globals, reason = "named as the properties are")]
+        pub(super) mod id {
+            $(pub(in super::super) const $name: u8 = $id;)+
         }
 
         impl<'a> Properties<'a> {
@@ -92,10 +103,7 @@ macro_rules! properties {
                 ///
                 /// The first such property, if there is one.
                 pub fn $accessor(&self) -> Option<$type> {
-                    self.iter().find_map(|property| match property {
-                        Property::$name(value) => Some(value),
-                        _ => None,
-                    })
+                    self.find(id::$name).map(Carried::from_value)
                 }
             )+
         }
@@ -207,8 +215,8 @@ impl<'a> UserProperty<'a> {
 
 impl Property<'_> {
     const fn may_repeat(identifier: u8, context: Context) -> bool {
-        identifier == USER_PROPERTY
-            || identifier == SUBSCRIPTION_IDENTIFIER && context.0 == Context::Publish.0
+        identifier == id::UserProperty
+            || identifier == id::SubscriptionIdentifier && context.0 == Context::Publish.0
     }
 }
 
@@ -220,26 +228,109 @@ impl<'a> Sealed<'a> for Property<'a> {
         Self::read(input).map(|(input, _)| (input, ()))
     }
 
-    #[inline(never)]
     fn read(input: &'a [u8]) -> Parsed<'a, Option<Self>> {
-        let (input, identifier) = be_u8(input)?;
-        let Some(kind) = Self::kind(identifier) else {
-            return leaf::fail(DecodeError::PropertyIdentifier);
-        };
-        let (input, value) = kind.read(input)?;
-        Ok((input, Self::new(identifier, value)))
+        let (input, field) = Field::read(input)?;
+        Ok((input, Self::new(field.identifier, field.value)))
     }
 
     fn encoded_len(&self) -> usize {
-        let (kind, value) = self.parts();
-        1 + kind.len(&value)
+        self.field().encoded_len()
+    }
+
+    fn write(&self, to: &mut Writer<'_>) {
+        self.field().write(to);
+    }
+}
+
+/// A property as it is encoded, whatever it means.
+#[derive(Clone, Copy)]
+pub(super) struct Field<'a> {
+    pub(super) identifier: u8,
+    value: Value<'a>,
+}
+
+impl<'a> Field<'a> {
+    pub(super) fn new(identifier: u8, value: impl Carried<'a>) -> Self {
+        Self { identifier, value: value.into_value() }
+    }
+
+    /// What the property with its identifier carries.
+    #[inline]
+    pub(super) fn get<T: Carried<'a>>(&self) -> T {
+        T::from_value(self.value)
+    }
+
+    fn kind(&self) -> Kind {
+        // There is no field of another identifier.
+        Property::kind(self.identifier).unwrap_or(Kind::Flag)
+    }
+
+    /// Takes one off the front of bytes that have been checked.
+    #[inline(never)]
+    fn read(input: &'a [u8]) -> Parsed<'a, Self> {
+        let (input, identifier) = be_u8(input)?;
+        let Some(kind) = Property::kind(identifier) else {
+            return leaf::fail(DecodeError::PropertyIdentifier);
+        };
+        let (input, value) = kind.read(input)?;
+        Ok((input, Self { identifier, value }))
+    }
+
+    pub(super) fn encoded_len(&self) -> usize {
+        1 + self.kind().len(&self.value)
     }
 
     #[inline(never)]
-    fn write(&self, to: &mut Writer<'_>) {
-        let (kind, value) = self.parts();
-        to.u8(self.identifier());
-        kind.write(&value, to);
+    pub(super) fn write(&self, to: &mut Writer<'_>) {
+        to.u8(self.identifier);
+        self.kind().write(&self.value, to);
+    }
+}
+
+impl<'a> Properties<'a> {
+    /// The properties as they are encoded.
+    pub(super) fn fields(&self) -> Fields<'a> {
+        Fields(self.0)
+    }
+
+    #[inline(never)]
+    fn find(&self, identifier: u8) -> Option<Value<'a>> {
+        self.fields().find(|field| field.identifier == identifier).map(|field| field.value)
+    }
+}
+
+/// What a list of user properties has, as it is encoded.
+pub(super) fn each_user_property<'a>(
+    list: List<'a, UserProperty<'a>>,
+    each: &mut dyn FnMut(&Field<'a>),
+) {
+    match list.0 {
+        Repr::Given(pairs) => {
+            pairs.iter().for_each(|pair| each(&Field::new(id::UserProperty, *pair)));
+        }
+        Repr::Encoded(bytes) => {
+            let is_pair = |field: &Field<'_>| field.identifier == id::UserProperty;
+            Fields(Repr::Encoded(bytes)).filter(is_pair).for_each(|field| each(&field));
+        }
+    }
+}
+
+pub(super) struct Fields<'a>(Repr<'a, Property<'a>>);
+
+impl<'a> Iterator for Fields<'a> {
+    type Item = Field<'a>;
+
+    #[inline(never)]
+    fn next(&mut self) -> Option<Field<'a>> {
+        match &mut self.0 {
+            Repr::Given(properties) => properties.split_off_first().map(Property::field),
+            Repr::Encoded([]) => None,
+            Repr::Encoded(bytes) => {
+                let (rest, field) = Field::read(bytes).ok()?;
+                *bytes = rest;
+                Some(field)
+            }
+        }
     }
 }
 
@@ -253,25 +344,18 @@ impl<'a> Sealed<'a> for UserProperty<'a> {
     }
 
     fn read(input: &'a [u8]) -> Parsed<'a, Option<Self>> {
-        let (input, property) = Property::read(input)?;
-        match property {
-            Some(Property::UserProperty(pair)) => Ok((input, Some(pair))),
-            _ => Ok((input, None)),
-        }
+        let (input, field) = Field::read(input)?;
+        Ok((input, (field.identifier == id::UserProperty).then(|| field.get())))
     }
 
     fn encoded_len(&self) -> usize {
-        Property::UserProperty(*self).encoded_len()
+        Field::new(id::UserProperty, *self).encoded_len()
     }
 
     fn write(&self, to: &mut Writer<'_>) {
-        Property::UserProperty(*self).write(to);
+        Field::new(id::UserProperty, *self).write(to);
     }
 }
-
-const SUBSCRIPTION_IDENTIFIER: u8 = 0x0b;
-const TOPIC_ALIAS: u8 = 0x23;
-const USER_PROPERTY: u8 = 0x26;
 
 /// Which properties have been seen: each identifier fits a bit.
 #[derive(Default)]
@@ -319,7 +403,7 @@ fn parse(mut bytes: &[u8], context: Context) -> Parsed<'_, ()> {
         let value;
         (bytes, value) = kind.read(rest)?;
         if let Err(error) = kind.check(&value) {
-            let alias = identifier == TOPIC_ALIAS;
+            let alias = identifier == id::TopicAlias;
             return leaf::fail(if alias { DecodeError::TopicAlias } else { error });
         }
     }
@@ -340,11 +424,10 @@ impl Measure {
     }
 
     #[inline(never)]
-    pub(super) fn add(&mut self, property: &Property<'_>) {
-        let identifier = property.identifier();
-        let (kind, value) = property.parts();
-        self.len = self.len.saturating_add(1 + kind.len(&value));
-        let error = kind.check_given(&value).err();
+    pub(super) fn add(&mut self, field: &Field<'_>) {
+        let identifier = field.identifier;
+        self.len = self.len.saturating_add(field.encoded_len());
+        let error = field.kind().check_given(&field.value).err();
         let legal = Property::contexts(identifier) & self.context.0 != 0
             && self.seen.accepts(identifier, self.context);
         let error = if legal { error } else { error.or(Some(EncodeError::Property)) };
@@ -374,15 +457,16 @@ pub(super) fn encoded_len(
     context: Context,
 ) -> Result<usize, EncodeError> {
     let mut measure = Measure::new(context);
-    properties.iter().for_each(|property| measure.add(&property));
+    properties.fields().for_each(|field| measure.add(&field));
     measure.len_with_prefix()
 }
 
 /// Writes the length of these properties, and them.
 #[inline(never)]
 pub(super) fn write(properties: Properties<'_>, to: &mut Writer<'_>) {
-    to.varint(properties.encoded_len() as u32);
-    properties.write(to);
+    let len: usize = properties.fields().map(|field| field.encoded_len()).sum();
+    to.varint(len as u32);
+    properties.fields().for_each(|field| field.write(to));
 }
 
 /// How a value is encoded, and which values there are.
@@ -404,7 +488,7 @@ enum Kind {
 
 /// A value of any kind, in the one or two of its fields that the kind has.
 #[derive(Clone, Copy, Default)]
-struct Value<'a> {
+pub(super) struct Value<'a> {
     number: u32,
     bytes: &'a [u8],
     /// The second half of a pair.
@@ -498,7 +582,7 @@ impl Kind {
 }
 
 /// What a property carries, to and from a [`Value`] that has been checked.
-trait Carried<'a> {
+pub(super) trait Carried<'a> {
     fn from_value(value: Value<'a>) -> Self;
 
     fn into_value(self) -> Value<'a>;

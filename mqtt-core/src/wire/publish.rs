@@ -4,8 +4,7 @@ use super::{
     DecodeError, Decoded, Encode, EncodeError, Header, Packet, PacketId, PacketType, Properties,
     QoS, Version, Writer,
     leaf::{self, Parsed, be_u16},
-    list::Sealed,
-    properties::{self, Context, Measure, Property},
+    properties::{self, Context, Field, Measure, id},
     text, varint,
     writer::{put, put_varint},
 };
@@ -211,9 +210,9 @@ fn check_properties(
         return Err(EncodeError::TopicName);
     }
     let mut measure = Measure::new(Context::Publish);
-    publish.properties.iter().for_each(|property| measure.add(&property));
+    publish.properties.fields().for_each(|field| measure.add(&field));
     if let Some(alias) = alias {
-        measure.add(&Property::TopicAlias(alias));
+        measure.add(&Field::new(id::TopicAlias, alias));
     }
     measure.len_with_prefix()
 }
@@ -222,9 +221,9 @@ fn check_properties(
 #[inline(never)]
 fn write_properties(publish: &Publish<'_>, alias: Option<u16>, to: &mut Writer<'_>) {
     to.len_of_rest();
-    publish.properties.write(to);
+    publish.properties.fields().for_each(|field| field.write(to));
     if let Some(alias) = alias {
-        Property::TopicAlias(alias).write(to);
+        Field::new(id::TopicAlias, alias).write(to);
     }
 }
 
