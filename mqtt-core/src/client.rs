@@ -127,7 +127,8 @@ impl<S> Client<S> {
         self.link.session.store()
     }
 
-    /// Gives the session's store back, for another client to resume.
+    /// Gives the session's store back, for another client to resume. That has to speak the same
+    /// version: messages are kept as they were encoded.
     pub fn into_store(self) -> S {
         self.link.session.into_store()
     }

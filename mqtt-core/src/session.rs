@@ -305,9 +305,15 @@ impl<S: Store> Session<S> {
         !held
     }
 
-    /// What is to be done with an incoming publish at QoS 1 or 2. Changes nothing.
-    pub(crate) fn on_publish(&self, id: PacketId, qos: QoS) -> Receiving {
-        receiving(self.store.arrival(id).map(|kept| (kept.qos, kept.stage)), qos)
+    /// What is to be done with an incoming publish at QoS 1 or 2. Changes nothing, but forgets a
+    /// message of an earlier connection whose identifier the peer has given to another.
+    pub(crate) fn on_publish(&mut self, id: PacketId, qos: QoS) -> Receiving {
+        let mut kept = self.store.arrival(id);
+        if kept.is_some_and(|kept| !kept.live && kept.qos != qos) {
+            self.forget(id);
+            kept = None;
+        }
+        receiving(kept.map(|kept| (kept.qos, kept.stage)), qos)
     }
 
     /// What is to be done on a PUBREL. Changes nothing.

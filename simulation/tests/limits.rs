@@ -2,10 +2,10 @@
 //! and numbers that come to their end.
 
 use mqtt_core::{
-    Acknowledgement, Buffer, Client, Config, ConnAck, Connect, Error, Event, Instant, PacketId,
-    Property, Publish, PublishError, QoS, ReasonCode, Sink, Subscribe, Subscription, Text,
-    UserProperty, Version, Violation,
-    store::{Aliased, Fixed, Store},
+    Acknowledgement, Buffer, Client, Config, ConnAck, Connect, Error, Event, Filter, Instant,
+    PacketId, Property, Publish, PublishError, QoS, ReasonCode, SendError, Sink, Subscribe,
+    Subscription, Text, UserProperty, Version, Violation,
+    store::{Aliased, Fixed, Heap, Limits, Store},
     wire::{Delivery, Packet},
 };
 use simulation::{app::packet_len, story::*};
@@ -37,7 +37,7 @@ fn acknowledgements_keep_to_the_maximum_packet_size() {
         let receipt = message.receipt.unwrap();
         let refused = pair.acknowledge(receipt, ReasonCode::QuotaExceeded);
         if maximum == 4 {
-            assert_eq!(refused, Err(mqtt_core::SendError::TooLarge));
+            assert_eq!(refused, Err(SendError::TooLarge));
             assert_eq!(pair.acknowledge(receipt, ReasonCode::Success), Ok(()));
         } else {
             assert_eq!(refused, Ok(()));
@@ -156,7 +156,7 @@ fn what_is_refused_takes_no_identifier() {
         pair.wire.weather.window = 0;
         assert_eq!(pair.publish(&message("a", "0123456789", QoS::AtMostOnce)), Ok(None));
         let publish = message("a", "0123456789", QoS::AtLeastOnce);
-        let filter = [Subscription::new(mqtt_core::Filter::new("a/b/c").unwrap(), QoS::AtMostOnce)];
+        let filter = [Subscription::new(Filter::new("a/b/c").unwrap(), QoS::AtMostOnce)];
         for _ in 0..3 {
             assert_eq!(pair.publish(&publish), Err(PublishError::NoRoom));
             assert!(pair.subscribe(&Subscribe::from(&filter)).is_err());
@@ -172,7 +172,7 @@ fn what_is_refused_takes_no_identifier() {
 fn identifiers_come_round() {
     for version in BOTH {
         let mut pair = talk(version);
-        let filter = [Subscription::new(mqtt_core::Filter::new("a").unwrap(), QoS::AtMostOnce)];
+        let filter = [Subscription::new(Filter::new("a").unwrap(), QoS::AtMostOnce)];
         let publish = message("a", "", QoS::AtLeastOnce);
         assert_eq!(pair.publish(&publish), Ok(Some(id(1))));
         assert_eq!(pair.subscribe(&Subscribe::from(&filter)), Ok(id(2)));
@@ -184,6 +184,38 @@ fn identifiers_come_round() {
             }
         }
     }
+}
+
+/// All of them are in use: everything waits, and goes on with the first that is free.
+#[test]
+fn identifiers_come_to_an_end() {
+    let limits = Limits { flights: u16::MAX, ..Default::default() };
+    let (version, store) = (Version::V5, Heap::with_limits(limits));
+    let (connect, terms) = (persistent(version), ConnAck::default());
+    let mut pair = talk_on(version, store, Config::default(), &connect, terms);
+    let filter = [Subscription::new(Filter::new("a").unwrap(), QoS::AtMostOnce)];
+    let publish = message("a", "", QoS::AtLeastOnce);
+    assert_eq!(pair.subscribe(&Subscribe::from(&filter)), Ok(id(1)));
+    for number in 2..=u16::MAX {
+        assert_eq!(pair.publish(&publish), Ok(Some(id(number))));
+    }
+    assert_eq!(pair.publish(&publish), Err(PublishError::InFlightFull));
+    let request = pair.subscribe(&Subscribe::from(&filter));
+    assert_eq!(request, Err(SendError::InFlightFull));
+    assert_eq!(pair.publish(&message("a", "", QoS::AtMostOnce)), Ok(None));
+    pair.server.send(&Packet::PubAck(id(40_000), Default::default()));
+    assert!(matches!(pair.event(), Event::Acknowledged(..)));
+    assert_eq!(pair.subscribe(&Subscribe::from(&filter)), Ok(id(40_000)));
+    assert_eq!(pair.publish(&publish), Err(PublishError::InFlightFull));
+    // The requests end with the connection, and their identifiers are free.
+    pair.cut();
+    pair.server.greeting = Some(ConnAck { session_present: true, ..terms });
+    pair.connect(&connect).unwrap();
+    assert!(matches!(pair.events()[..], [Event::Connected(_)]));
+    assert_eq!(pair.server.received.len(), 65_533);
+    assert!(pair.publish(&publish).is_ok());
+    assert!(pair.publish(&publish).is_ok());
+    assert_eq!(pair.publish(&publish), Err(PublishError::InFlightFull));
 }
 
 /// A clock may begin anywhere, at its very end too.

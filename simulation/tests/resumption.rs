@@ -162,6 +162,31 @@ fn messages_that_never_come_again_make_place() {
     }
 }
 
+/// An identifier that comes back for a message at another QoS has been given up by the server, or it
+/// would have sent the old message again. On one connection that would be a violation [MQTT-2.2.1-4].
+#[test]
+fn an_identifier_may_have_a_new_use_on_a_new_connection() {
+    for version in BOTH {
+        for config in [Config::DEFAULT, MANUAL] {
+            let mut pair = talk_with(version, Fixed::<2, 64>::new(), config);
+            send(&mut pair, 1, false, QoS::ExactlyOnce);
+            assert!(matches!(pair.event(), Event::Message(_)));
+            resume(&mut pair, &persistent(version));
+            send(&mut pair, 1, false, QoS::AtLeastOnce);
+            let Event::Message(message) = pair.event() else { panic!() };
+            if let Some(receipt) = message.receipt {
+                pair.acknowledge(receipt, ReasonCode::Success).unwrap();
+                pair.drive();
+            }
+            assert_eq!(pair.server.packet(), Packet::PubAck(id(1), Default::default()));
+            send(&mut pair, 1, false, QoS::ExactlyOnce);
+            assert!(matches!(pair.event(), Event::Message(_)));
+            send(&mut pair, 1, false, QoS::AtLeastOnce);
+            assert_eq!(pair.error(), Error::Protocol(Violation::PacketIdInUse));
+        }
+    }
+}
+
 /// It may have arrived: its identifier is given to nothing else before it is released, or a server
 /// would take the next message under it for the same [MQTT-4.3.3-2].
 #[test]

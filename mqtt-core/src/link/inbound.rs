@@ -121,8 +121,8 @@ impl<S: Store> Link<S> {
         at_once
     }
 
-    /// Decides about a message at QoS 1 or 2, and changes nothing.
-    fn admit(&self, id: PacketId, qos: QoS, out: &impl Sink) -> Result<Admission, Violation> {
+    /// Decides about a message at QoS 1 or 2.
+    fn admit(&mut self, id: PacketId, qos: QoS, out: &impl Sink) -> Result<Admission, Violation> {
         match self.session.on_publish(id, qos) {
             Receiving::Deliver if self.has_place(qos, out)? => Ok(Admission::New),
             Receiving::Deliver => Ok(Admission::Later),
