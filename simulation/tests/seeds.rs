@@ -182,7 +182,7 @@ impl<S: Store> Run<S> {
             }
             17 => self.pair.server.manners.dawdle = self.rng.once_in(2),
             18 if self.rng.once_in(3) => self.lose(),
-            18 if self.rng.once_in(5) => self.restart(),
+            18 if self.rng.once_in(5) && !self.forgotten => self.restart(),
             18 if self.rng.once_in(10) && !self.forgotten => self.forget(),
             _ => self.feed(),
         }

@@ -67,8 +67,14 @@ impl Inbound {
         }
     }
 
+    /// Whether an identifier may be given to a new message. Of a message at QoS 1 the client may have
+    /// given up sending it again, and a server does not notice.
     pub(super) fn is_free(&self, id: u16) -> bool {
-        let is_over = |seen: &Seen| matches!(seen.stage, Stage::Finished | Stage::Refused);
+        let is_over = |seen: &Seen| match seen.stage {
+            Stage::Finished | Stage::Refused => true,
+            Stage::Unanswered => seen.note.qos == QoS::AtLeastOnce && !seen.counted,
+            Stage::Recorded | Stage::Released => false,
+        };
         self.seen.get(&id).is_none_or(is_over)
     }
 
@@ -158,6 +164,8 @@ impl Inbound {
         match seen.stage {
             Stage::Finished | Stage::Refused => return Ok(ReasonCode::PacketIdentifierNotFound),
             Stage::Released => {}
+            // Given up, without knowing that it had arrived.
+            Stage::Unanswered if self.resumed && !seen.counted => {}
             Stage::Recorded => {
                 if let Some(place) = self.old_records.iter().position(|record| *record == id) {
                     // The client did not get the PUBRECs before: it publishes those again, or gives
