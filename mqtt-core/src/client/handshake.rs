@@ -154,7 +154,8 @@ impl<S: Store> Client<S> {
     ) -> Result<Taken, Error> {
         match header.packet_type {
             PacketType::ConnAck => {
-                let mut ack = self.read_connack(body)?;
+                let mut ack = ConnAck::default();
+                self.read_connack(&mut ack, body)?;
                 let accepted = ack.reason == ReasonCode::Success;
                 if accepted {
                     self.on_connack(&mut ack)?;
@@ -175,10 +176,10 @@ impl<S: Store> Client<S> {
     }
 
     /// A server that does not know 5.0 may refuse it in the words of 3.1.1.
-    fn read_connack<'b>(&self, body: &'b [u8]) -> Result<ConnAck<'b>, Error> {
+    fn read_connack<'b>(&self, ack: &mut ConnAck<'b>, body: &'b [u8]) -> Result<(), Error> {
         const REFUSAL: &[u8] = &[0, ReasonCode::UnsupportedProtocolVersion.as_u8(), 0];
         let body = if self.link.version.is_v5() && body == [0, 1] { REFUSAL } else { body };
-        Ok(ConnAck::read(self.link.version, body)?)
+        Ok(ack.fill(self.link.version, body)?)
     }
 
     fn on_connack(&mut self, ack: &mut ConnAck<'_>) -> Result<(), Violation> {

@@ -464,10 +464,18 @@ impl Default for ConnAck<'_> {
 
 impl<'a> ConnAck<'a> {
     pub(crate) fn read(version: Version, body: &'a [u8]) -> Result<Self, DecodeError> {
-        leaf::complete(Self::parse(version, body))
+        let mut ack = Self::default();
+        ack.fill(version, body)?;
+        Ok(ack)
     }
 
-    fn parse(version: Version, input: &'a [u8]) -> Parsed<'a, Self> {
+    /// Reads into the default: it is long, and would be copied on its way back.
+    #[inline(never)]
+    pub(crate) fn fill(&mut self, version: Version, body: &'a [u8]) -> Result<(), DecodeError> {
+        leaf::complete(self.parse(version, body))
+    }
+
+    fn parse(&mut self, version: Version, input: &'a [u8]) -> Parsed<'a, ()> {
         let (input, flags) = be_u8(input)?;
         // In 3.1 the byte means nothing, whatever it is.
         let flags = if version.is_v3_1() { 0 } else { flags };
@@ -483,14 +491,13 @@ impl<'a> ConnAck<'a> {
                 None => return leaf::fail(DecodeError::ReasonCode),
             }
         };
-        let session_present = flags != 0;
-        if session_present && reason != ReasonCode::Success {
+        (self.session_present, self.reason) = (flags != 0, reason);
+        if self.session_present && reason != ReasonCode::Success {
             return leaf::fail(DecodeError::SessionPresent);
         }
         let (input, properties) = optional_properties(version, input, Context::ConnAck)?;
-        let mut ack = Self { session_present, reason, ..Self::default() };
-        ack.accept(properties).map_err(nom::Err::Error)?;
-        Ok((input, ack))
+        leaf::check(self.accept(properties))?;
+        Ok((input, ()))
     }
 
     fn accept(&mut self, properties: Properties<'a>) -> Result<(), DecodeError> {

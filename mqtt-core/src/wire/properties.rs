@@ -359,21 +359,23 @@ impl<'a> Sealed<'a> for UserProperty<'a> {
 
 /// Which properties have been seen: each identifier fits a bit.
 #[derive(Default)]
-struct Seen(u64);
+struct Seen([u32; 2]);
 
 impl Seen {
     /// Whether the property is the first of its kind, or one of those that may repeat.
     #[inline(always)]
     fn accepts(&mut self, identifier: u8, context: Context) -> bool {
-        let bit = 1 << (identifier & 63);
-        let first = self.0 & bit == 0;
-        self.0 |= bit;
+        let bit = 1 << (identifier & 31);
+        let word = &mut self.0[usize::from(identifier >> 5 & 1)];
+        let first = *word & bit == 0;
+        *word |= bit;
         first || Property::may_repeat(identifier, context)
     }
 }
 
 /// A property length and as many bytes of properties, each legal, in range, and not repeated.
-#[inline(always)]
+#[cfg_attr(not(target_pointer_width = "32"), inline(always))]
+#[cfg_attr(target_pointer_width = "32", inline(never))]
 pub(super) fn read(input: &[u8], context: Context) -> Parsed<'_, Properties<'_>> {
     if let [0, rest @ ..] = input {
         return Ok((rest, Properties::EMPTY));

@@ -15,7 +15,6 @@ impl<'a> Writer<'a> {
     }
 
     /// Writes the fixed header of a packet into `span`.
-    #[inline]
     pub(crate) fn begin(first_byte: u8, remaining_length: usize, span: &'a mut [u8]) -> Self {
         let mut to = Self(span);
         if let short @ 0..0x80 = remaining_length {
@@ -27,7 +26,6 @@ impl<'a> Writer<'a> {
         to
     }
 
-    #[inline]
     pub(super) fn put(&mut self, bytes: &[u8]) {
         match self.0.split_off_mut(..bytes.len()) {
             Some(to) => slice::copy(to, bytes),
@@ -39,7 +37,6 @@ impl<'a> Writer<'a> {
         self.put(&[value]);
     }
 
-    #[inline]
     pub(super) fn u16(&mut self, value: u16) {
         self.put(&value.to_be_bytes());
     }
@@ -65,7 +62,6 @@ impl<'a> Writer<'a> {
     }
 
     /// Binary data: its length in two bytes, then the bytes. Longer data has been refused.
-    #[inline]
     pub(super) fn binary(&mut self, bytes: &[u8]) {
         self.u16(bytes.len() as u16);
         self.put(bytes);
