@@ -166,7 +166,8 @@ pub(crate) struct Link<S> {
     declined: bool,
     /// How much input the last poll left.
     unread: usize,
-    /// It left that for want of room: the peer is not to blame for its silence.
+    /// It left packets that wait for the application, not for room: the peer is not to blame for its
+    /// silence.
     stalled: bool,
 }
 
