@@ -1,0 +1,2 @@
+//! An MQTT 3.1.1 and 5.0 client over tokio.
+
