@@ -11,8 +11,7 @@ use crate::{
     store::{Alias, Flight, Full, Outgoing, Store, Unsent},
     time::Instant,
     wire::{
-        self, Ack, Delivery, Encode, Head, Header, Naming, PacketId, PacketType, Publish, QoS,
-        Version,
+        self, Ack, Delivery, Encode, Head, Naming, PacketId, PacketType, Publish, QoS,
     },
 };
 
@@ -313,7 +312,7 @@ impl<S: Store> Link<S> {
                     return Resent::Waiting;
                 }
             }
-            let verdict = match check_stored(version, &unsent) {
+            let verdict = match unsent.read(version).map(|(header, ..)| header) {
                 _ if len == 0 => Err(ReasonCode::UnspecifiedError),
                 None => Err(ReasonCode::ImplementationSpecificError),
                 Some(header) if (header.flags >> 1 & 3) > limits.maximum_qos as u8 => {
@@ -372,26 +371,4 @@ fn check_properties(publish: &Publish<'_>) -> Result<(), PublishError> {
         return Err(PublishError::Invalid(EncodeError::Property));
     }
     Ok(())
-}
-
-/// The header of what the store gave back, if that is the packet that it was given. Nothing read
-/// from a store is trusted.
-fn check_stored(version: Version, unsent: &Unsent<'_>) -> Option<Header> {
-    let (head, payload) = unsent.packet;
-    let (header, body) = Header::decode(version, head).ok()??;
-    let qos = match unsent.flight {
-        Flight::AwaitAck => QoS::AtLeastOnce,
-        _ => QoS::ExactlyOnce,
-    };
-    let is_publish = header.packet_type == PacketType::Publish;
-    let whole = header.packet_len() == head.len() + payload.len();
-    // Everything before the payload is in the head, or all of it is.
-    let head_len = wire::head_len(version, &header, body).ok()??;
-    let (delivery, publish) = Publish::read(version, header.flags, body.get(..head_len)?).ok()?;
-    let intact = is_publish
-        && check_properties(&publish).is_ok()
-        && whole
-        && delivery.packet_id == Some(unsent.id)
-        && header.flags >> 1 & 3 == qos as u8;
-    intact.then_some(header)
 }
