@@ -28,7 +28,7 @@ use mqtt_core::{
 };
 
 #[cfg(feature = "persistence")]
-pub(crate) use journal::Change;
+pub(crate) use journal::{Change, Table};
 pub(crate) use journal::{Changes, Packet, Sending};
 
 mod journal;
@@ -56,14 +56,28 @@ impl Lost {
 pub(crate) struct Queued {
     /// Its place in the queue.
     pub(crate) number: u64,
+    flight: Flight,
     packet: Packet,
 }
 
 impl Queued {
-    /// The message; `None` never, if it was read by [`Restored`]'s maker.
+    /// Reads the packet of a message at QoS 1 or 2; `None` if it is not one that was
+    /// [queued](Kept::queue).
+    pub(crate) fn read(version: Version, number: u64, packet: &[u8]) -> Option<Self> {
+        let qos = packet.first().map(|first| first >> 1 & 3)?;
+        let flight = Flight::new(QoS::from_u8(qos)?);
+        let packet = Packet::read(version, QUEUED, flight, packet)?;
+        Some(Self { number, flight, packet })
+    }
+
+    /// The message; always there, since it has been read.
     pub(crate) fn publish(&self, version: Version) -> Option<Publish<'_>> {
-        let flight = Flight::new(self.packet.qos()?);
-        self.packet.decode(version, QUEUED, flight)
+        self.packet.decode(version, QUEUED, self.flight)
+    }
+
+    /// The number of bytes of its packet.
+    pub(crate) fn packet_len(&self) -> usize {
+        self.packet.len()
     }
 }
 
@@ -80,6 +94,14 @@ pub(crate) struct Restored {
     pub(crate) arrivals: Vec<(PacketId, Stage)>,
     /// In their order.
     pub(crate) queue: Vec<Queued>,
+}
+
+impl Restored {
+    /// The number of bytes of the packets in it.
+    pub(crate) fn len(&self) -> usize {
+        let sending = self.sending.iter().map(|(_, sending)| sending.packet.len());
+        sending.chain(self.queue.iter().map(Queued::packet_len)).sum()
+    }
 }
 
 /// The session's store: a [`Heap`] which, when its session is lost, says what was in it, and on
@@ -154,6 +176,11 @@ impl Kept {
     /// the same commit forgets a message and has it again.
     pub(crate) fn take_lost(&mut self) -> Vec<Lost> {
         mem::take(&mut self.lost)
+    }
+
+    /// Whether changes are collected.
+    pub(crate) const fn has_journal(&self) -> bool {
+        self.journal.is_some()
     }
 
     /// Keeps a message, at QoS 1 or 2 and with [`QUEUED`] for its identifier, in the queue. Numbers

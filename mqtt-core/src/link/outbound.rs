@@ -10,9 +10,7 @@ use crate::{
     slice,
     store::{Alias, Flight, Full, Outgoing, Store, Unsent},
     time::Instant,
-    wire::{
-        self, Ack, Delivery, Encode, Head, Naming, PacketId, PacketType, Publish, QoS,
-    },
+    wire::{self, Ack, Delivery, Encode, Head, Naming, PacketId, PacketType, Publish, QoS},
 };
 
 /// The number of bytes of an acknowledgement with its reason left out, and with it.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, btree_map::Entry};
 
 use bytes::Bytes;
 use mqtt_core::{
-    PacketId, Payload, Publish, QoS, Version,
+    PacketId, Payload, Publish, Version,
     store::{Flight, Outgoing, Stage, Unsent},
 };
 
@@ -40,6 +40,20 @@ impl Packet {
         Self { first: first.into(), rest: payload.owner().cloned().unwrap_or_else(copy) }
     }
 
+    /// Reads a whole packet; `None` if it is not one that has `id` and is in the state `flight`.
+    pub(crate) fn read(
+        version: Version,
+        id: PacketId,
+        flight: Flight,
+        packet: &[u8],
+    ) -> Option<Self> {
+        let unsent = Unsent { id, flight, packet: (packet, Payload::default()) };
+        let payload = unsent.decode(version)?.0.payload.len();
+        let shared = if payload > MAX_COPIED { payload } else { 0 };
+        let (first, rest) = packet.split_at_checked(packet.len() - shared)?;
+        Some(Self { first: first.into(), rest: Bytes::copy_from_slice(rest) })
+    }
+
     /// The message; `None` if this is not a packet that has `id` and is in the state `flight`.
     pub(crate) fn decode(
         &self,
@@ -54,11 +68,6 @@ impl Packet {
             (_, true) => Some(publish),
             (false, false) => None, // never made so
         }
-    }
-
-    /// The QoS that the first byte tells, which nobody has checked.
-    pub(crate) fn qos(&self) -> Option<QoS> {
-        self.first.first().and_then(|first| QoS::from_u8(first >> 1 & 3))
     }
 
     pub(crate) fn len(&self) -> usize {
