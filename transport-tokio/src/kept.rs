@@ -27,13 +27,13 @@ use mqtt_core::{
     },
 };
 
-#[cfg(feature = "persistence")]
+#[cfg(any(test, feature = "persistence"))]
 pub(crate) use journal::{Change, Table};
 pub(crate) use journal::{Changes, Packet, Sending};
 
 mod journal;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 /// An outgoing publish whose session was lost before it had its outcome.
 #[derive(Clone, Debug, PartialEq, Eq)]
