@@ -94,6 +94,10 @@ pub enum SessionFileError {
     OtherVersion,
     /// A session without a client identifier cannot be resumed.
     NoClientId,
+    /// More is in flight than [`Options::in_flight`](crate::Options::in_flight) allows.
+    TooLarge,
+    /// It holds more than the client's limits allow: they were higher when it was written.
+    TooLarge,
     /// It is damaged: what the database says.
     Damaged(String),
     /// It is intact, but this record cannot have been written by this crate.
@@ -117,6 +121,8 @@ impl fmt::Display for SessionFileError {
             Self::OtherClient(id) => write!(f, "the session file belongs to the client {id:?}"),
             Self::OtherVersion => f.write_str("the session file has another protocol version"),
             Self::NoClientId => f.write_str("a session file needs a client identifier"),
+            Self::TooLarge => f.write_str("the session file has more than may be in flight"),
+            Self::TooLarge => f.write_str("the session file holds more than the limits allow"),
             Self::Damaged(problem) => write!(f, "the session file is damaged: {problem}"),
             Self::Record { table, key, problem } => {
                 write!(f, "the session file has a bad record, {key} in {table}: {problem}")
@@ -219,6 +225,7 @@ impl Disk {
         client_id: &str,
         version: Version,
     ) -> Result<(Self, Restored), SessionFileError> {
+        file::prepare(&backend)?;
         let mut builder = Builder::new();
         builder.set_cache_size(CACHE).set_check_integrity_on_open(true);
         let database = builder.create_with_backend(backend)?;
