@@ -96,8 +96,6 @@ pub enum SessionFileError {
     NoClientId,
     /// More is in flight than [`Options::in_flight`](crate::Options::in_flight) allows.
     TooLarge,
-    /// It holds more than the client's limits allow: they were higher when it was written.
-    TooLarge,
     /// It is damaged: what the database says.
     Damaged(String),
     /// It is intact, but this record cannot have been written by this crate.
@@ -122,7 +120,6 @@ impl fmt::Display for SessionFileError {
             Self::OtherVersion => f.write_str("the session file has another protocol version"),
             Self::NoClientId => f.write_str("a session file needs a client identifier"),
             Self::TooLarge => f.write_str("the session file has more than may be in flight"),
-            Self::TooLarge => f.write_str("the session file holds more than the limits allow"),
             Self::Damaged(problem) => write!(f, "the session file is damaged: {problem}"),
             Self::Record { table, key, problem } => {
                 write!(f, "the session file has a bad record, {key} in {table}: {problem}")
