@@ -1,0 +1,165 @@
+//! What one stream has to read.
+
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
+};
+
+use mqtt_core::{QoS, Receipt};
+
+use crate::{error::SubscribeError, message::Message};
+
+/// How much an unread stream keeps.
+///
+/// This limits what the server does not have to be told about: QoS 0. A message that does not fit is
+/// dropped, and [counted](crate::Messages::dropped). Messages at QoS 1 and 2 always fit: as long as
+/// they are unread they are not acknowledged, and the server sends no more than
+/// [`receive_maximum`](crate::Options::receive_maximum) of them.
+///
+/// ```
+/// use transport_tokio::StreamLimits;
+///
+/// let limits = StreamLimits { messages: 16, ..StreamLimits::default() };
+/// assert_eq!(limits.bytes, 1024 * 1024);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamLimits {
+    /// QoS 0 messages. By default 1,024.
+    pub messages: usize,
+    /// Bytes of their payloads. By default 1 MiB.
+    pub bytes: usize,
+}
+
+impl Default for StreamLimits {
+    fn default() -> Self {
+        Self { messages: 1024, bytes: 1024 * 1024 }
+    }
+}
+
+/// A message in a stream, and what acknowledges it.
+#[derive(Debug)]
+pub(crate) struct Delivery {
+    pub(crate) message: Message,
+    pub(crate) receipt: Option<Receipt>,
+    /// The connection on which it came.
+    pub(crate) connection: u64,
+}
+
+/// One stream's queue: filled by the driver, emptied by the application.
+#[derive(Debug, Default)]
+pub(crate) struct Inbox {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    messages: VecDeque<Delivery>,
+    limits: StreamLimits,
+    /// How many of them are at QoS 0, and the bytes of their payloads.
+    unreliable: usize,
+    bytes: usize,
+    dropped: u64,
+    reader: Option<Waker>,
+    end: Option<Option<SubscribeError>>,
+}
+
+/// What became of a message.
+#[derive(Debug)]
+pub(crate) enum Pushed {
+    /// It waits to be read, by this reader.
+    Kept(Option<Waker>),
+    /// There was no room.
+    Dropped,
+}
+
+impl Inbox {
+    pub(crate) fn new(limits: StreamLimits) -> Self {
+        Self { state: Mutex::new(State { limits, ..State::default() }) }
+    }
+
+    pub(crate) fn push(&self, delivery: Delivery) -> Pushed {
+        let mut state = self.lock();
+        if delivery.message.qos == QoS::AtMostOnce {
+            let len = delivery.message.payload.len();
+            let State { limits, unreliable, bytes, .. } = *state;
+            // A lone one may be as long as it likes.
+            if unreliable >= limits.messages || unreliable > 0 && bytes + len > limits.bytes {
+                state.dropped += 1;
+                return Pushed::Dropped;
+            }
+            state.unreliable += 1;
+            state.bytes += len;
+        }
+        state.messages.push_back(delivery);
+        Pushed::Kept(state.reader.take())
+    }
+
+    /// The next one. `None` when there will be none any more.
+    pub(crate) fn poll(&self, cx: &mut Context<'_>) -> Poll<Option<Delivery>> {
+        let mut state = self.lock();
+        if let Some(delivery) = state.pop() {
+            return Poll::Ready(Some(delivery));
+        }
+        if state.end.is_some() {
+            return Poll::Ready(None);
+        }
+        match &mut state.reader {
+            Some(reader) => reader.clone_from(cx.waker()),
+            reader => *reader = Some(cx.waker().clone()),
+        }
+        Poll::Pending
+    }
+
+    /// The next one, if it is there.
+    pub(crate) fn pop(&self) -> Option<Delivery> {
+        self.lock().pop()
+    }
+
+    /// Forgets QoS 1 messages that came before `connection`: the server sends them again.
+    pub(crate) fn forget_before(&self, connection: u64) {
+        self.lock().messages.retain(|delivery| {
+            delivery.connection >= connection || delivery.message.qos != QoS::AtLeastOnce
+        });
+    }
+
+    /// Nothing will come after what is there. The first cause stays.
+    pub(crate) fn end(&self, cause: Option<SubscribeError>) -> Option<Waker> {
+        let mut state = self.lock();
+        state.end.get_or_insert(cause);
+        state.reader.take()
+    }
+
+    pub(crate) fn error(&self) -> Option<SubscribeError> {
+        self.lock().end.clone().flatten()
+    }
+
+    pub(crate) fn dropped(&self) -> u64 {
+        self.lock().dropped
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.lock().messages.len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn pop(&mut self) -> Option<Delivery> {
+        let delivery = self.messages.pop_front()?;
+        if delivery.message.qos == QoS::AtMostOnce {
+            self.unreliable -= 1;
+            self.bytes -= delivery.message.payload.len();
+        }
+        if self.messages.is_empty() && self.messages.capacity() > MAX_KEPT {
+            self.messages = VecDeque::new();
+        }
+        Some(delivery)
+    }
+}
+
+/// For how many messages an emptied queue keeps its memory.
+const MAX_KEPT: usize = 4096;

@@ -1,0 +1,178 @@
+//! Publishes that wait: for a connection, for the server's quota, for room.
+
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, VecDeque},
+    task::Waker,
+};
+
+use bytes::Bytes;
+use mqtt_core::{Instant, QoS};
+
+use crate::{message::PublishProperties, outcome::Key};
+
+/// How much may wait to be sent.
+///
+/// When as much does, [`publish`](crate::Client::publish) waits, first come first served, and
+/// [`try_publish`](crate::Client::try_publish) refuses. What has been accepted is never dropped for
+/// want of room.
+///
+/// ```
+/// use transport_tokio::QueueLimits;
+///
+/// let limits = QueueLimits { messages: 100_000, ..QueueLimits::default() };
+/// assert_eq!(limits.bytes, 16 * 1024 * 1024);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueLimits {
+    /// Messages. By default 1,024.
+    pub messages: usize,
+    /// Bytes of their topics, payloads and properties. By default 16 MiB. One message may be longer,
+    /// if nothing else waits.
+    pub bytes: usize,
+}
+
+impl Default for QueueLimits {
+    fn default() -> Self {
+        Self { messages: 1024, bytes: 16 * 1024 * 1024 }
+    }
+}
+
+/// A message to be published.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Draft<'a> {
+    pub(crate) topic: Cow<'a, str>,
+    pub(crate) payload: Bytes,
+    pub(crate) qos: QoS,
+    pub(crate) retain: bool,
+    pub(crate) properties: Option<Box<PublishProperties>>,
+}
+
+impl Draft<'_> {
+    pub(crate) fn len(&self) -> usize {
+        let properties = self.properties.as_deref().map_or(0, PublishProperties::len);
+        self.topic.len() + self.payload.len() + properties
+    }
+
+    /// Seconds for which it is worth delivering.
+    pub(crate) fn expiry(&self) -> Option<u32> {
+        self.properties.as_deref()?.message_expiry_interval
+    }
+
+    /// Takes it out, and makes it independent of what it was made from.
+    pub(crate) fn take(&mut self) -> Draft<'static> {
+        let Draft { topic, payload, qos, retain, properties } = std::mem::take(self);
+        Draft { topic: topic.into_owned().into(), payload, qos, retain, properties }
+    }
+}
+
+/// A message that waits.
+#[derive(Debug)]
+pub(crate) struct Queued {
+    pub(crate) draft: Draft<'static>,
+    /// Who is told the outcome.
+    pub(crate) key: Option<Key>,
+    /// When it is no longer worth delivering.
+    pub(crate) until: Option<Instant>,
+    /// Its number in the session's file.
+    pub(crate) number: u64,
+}
+
+/// The messages that wait, in order, and behind them the tasks that wait for room.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    messages: VecDeque<Queued>,
+    bytes: usize,
+    limits: QueueLimits,
+    line: BTreeMap<u64, Waker>,
+    next_ticket: u64,
+}
+
+impl Queue {
+    pub(crate) const fn new(limits: QueueLimits) -> Self {
+        Self { messages: VecDeque::new(), bytes: 0, limits, line: BTreeMap::new(), next_ticket: 0 }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.messages.len()
+    }
+
+    pub(crate) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether a message of `len` bytes may be appended by who holds this ticket, or none.
+    pub(crate) fn admits(&self, len: usize, ticket: Option<u64>) -> bool {
+        // Who has not waited comes after all who have.
+        let first = ticket.is_some() || self.line.is_empty();
+        first && self.has_room(len)
+    }
+
+    fn has_room(&self, len: usize) -> bool {
+        let QueueLimits { messages, bytes } = self.limits;
+        self.is_empty() || self.len() < messages && self.bytes + len <= bytes
+    }
+
+    /// Appends a message that was [admitted](Self::admits).
+    pub(crate) fn push(&mut self, queued: Queued) {
+        self.bytes += queued.draft.len();
+        self.messages.push_back(queued);
+    }
+
+    /// Puts messages that had been accepted before back in front of all others, in order.
+    pub(crate) fn put_back(&mut self, queued: impl DoubleEndedIterator<Item = Queued>) {
+        for queued in queued.rev() {
+            self.bytes += queued.draft.len();
+            self.messages.push_front(queued);
+        }
+    }
+
+    pub(crate) fn front(&self) -> Option<&Queued> {
+        self.messages.front()
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<Queued> {
+        let queued = self.messages.pop_front()?;
+        self.bytes -= queued.draft.len();
+        if self.is_empty() && self.messages.capacity() > MAX_KEPT {
+            self.messages = VecDeque::new();
+        }
+        Some(queued)
+    }
+
+    /// Lets a task wait for room, or go on waiting.
+    pub(crate) fn wait(&mut self, ticket: Option<u64>, waker: &Waker) -> u64 {
+        let ticket = ticket.unwrap_or_else(|| {
+            self.next_ticket += 1;
+            self.next_ticket
+        });
+        self.line.insert(ticket, waker.clone());
+        ticket
+    }
+
+    /// A task waits no longer. Whoever can go on in its place is woken.
+    pub(crate) fn leave(&mut self, ticket: u64, wakers: &mut Vec<Waker>) {
+        self.line.remove(&ticket);
+        self.admit(wakers);
+    }
+
+    /// Wakes the tasks for which there is room now. Each that goes on [leaves](Self::leave), and
+    /// thereby wakes more.
+    pub(crate) fn admit(&mut self, wakers: &mut Vec<Waker>) {
+        let room = self.limits.messages.saturating_sub(self.len()).max(1);
+        if self.has_room(0) {
+            wakers.extend(self.line.values().take(room).cloned());
+        }
+    }
+
+    pub(crate) fn has_line(&self) -> bool {
+        !self.line.is_empty()
+    }
+}
+
+/// For how many messages an emptied queue keeps its memory.
+const MAX_KEPT: usize = 4096;

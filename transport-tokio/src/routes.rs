@@ -1,0 +1,221 @@
+//! Which streams get a message.
+
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, RandomState},
+    sync::Arc,
+    task::Waker,
+};
+
+use mqtt_core::{Filter, Topic};
+
+use crate::{error::SubscribeError, inbox::Inbox};
+
+/// What a stream reads.
+#[derive(Clone, Debug)]
+pub(crate) enum Interest {
+    /// What matches one of these filters; a share name has been taken off.
+    Filters(Vec<Box<str>>),
+    /// What nobody else reads.
+    Unclaimed,
+}
+
+/// What tells which messages a subscription brings: the filter without its share name.
+pub(crate) fn local(filter: &str) -> &str {
+    match Filter::new(filter).ok().and_then(|filter| filter.shared()) {
+        // Share names have no `/`.
+        Some((group, _)) => filter.get("$share/".len() + group.len() + 1..).unwrap_or(filter),
+        None => filter,
+    }
+}
+
+/// The streams there are, and a memory of which topics they want.
+#[derive(Debug)]
+pub(crate) struct Routes {
+    streams: Vec<Option<(Interest, Arc<Inbox>)>>,
+    exact: HashMap<Box<str>, Vec<StreamId>>,
+    wildcard: Vec<(Box<str>, StreamId)>,
+    unclaimed: Vec<StreamId>,
+    /// The topics seen last, by their hash.
+    cache: Vec<Option<Route>>,
+    hasher: RandomState,
+}
+
+pub(crate) type StreamId = usize;
+
+/// A topic and its readers.
+#[derive(Clone, Debug)]
+struct Route {
+    topic: Arc<str>,
+    readers: Arc<[Arc<Inbox>]>,
+}
+
+/// How many topics are remembered, a power of two, and how long each may be, in bytes.
+const CACHE: usize = 256;
+const MAX_CACHED: usize = 256;
+
+impl Default for Routes {
+    fn default() -> Self {
+        Self {
+            streams: Vec::new(),
+            exact: HashMap::new(),
+            wildcard: Vec::new(),
+            unclaimed: Vec::new(),
+            cache: Vec::new(),
+            hasher: RandomState::new(),
+        }
+    }
+}
+
+impl Routes {
+    pub(crate) fn insert(&mut self, interest: Interest, inbox: Arc<Inbox>) -> StreamId {
+        self.cache.clear();
+        let free = self.streams.iter().position(Option::is_none);
+        let id = free.unwrap_or(self.streams.len());
+        match &interest {
+            Interest::Filters(filters) => {
+                for filter in filters {
+                    if filter.contains(['+', '#']) {
+                        self.wildcard.push((filter.clone(), id));
+                    } else {
+                        self.exact.entry(filter.clone()).or_default().push(id);
+                    }
+                }
+            }
+            Interest::Unclaimed => self.unclaimed.push(id),
+        }
+        let stream = Some((interest, inbox));
+        if id < self.streams.len() {
+            self.streams[id] = stream;
+        } else {
+            self.streams.push(stream);
+        }
+        id
+    }
+
+    pub(crate) fn remove(&mut self, id: StreamId) {
+        self.cache.clear();
+        let Some((interest, _)) = self.streams.get_mut(id).and_then(Option::take) else { return };
+        match interest {
+            Interest::Filters(filters) => {
+                for filter in filters {
+                    if let Some(ids) = self.exact.get_mut(&filter) {
+                        ids.retain(|other| *other != id);
+                        if ids.is_empty() {
+                            self.exact.remove(&filter);
+                        }
+                    }
+                }
+                self.wildcard.retain(|(_, other)| *other != id);
+            }
+            Interest::Unclaimed => self.unclaimed.retain(|other| *other != id),
+        }
+    }
+
+    /// Ends the streams that read a filter which the server refuses.
+    pub(crate) fn refuse(&self, filter: &str, error: &SubscribeError, wakers: &mut Vec<Waker>) {
+        let wanted = local(filter);
+        for (interest, inbox) in self.streams.iter().flatten() {
+            if let Interest::Filters(filters) = interest
+                && filters.iter().any(|filter| **filter == *wanted)
+            {
+                wakers.extend(inbox.end(Some(error.clone())));
+            }
+        }
+    }
+
+    /// All streams.
+    pub(crate) fn inboxes(&self) -> impl Iterator<Item = &Arc<Inbox>> {
+        self.streams.iter().flatten().map(|(_, inbox)| inbox)
+    }
+
+    pub(crate) fn inbox(&self, id: StreamId) -> Option<&Arc<Inbox>> {
+        self.streams.get(id)?.as_ref().map(|(_, inbox)| inbox)
+    }
+
+    /// The topic's name to keep, and who reads it.
+    pub(crate) fn find(&mut self, topic: Topic<'_>) -> (Arc<str>, Arc<[Arc<Inbox>]>) {
+        let index = self.hasher.hash_one(topic.as_bytes()) as usize % CACHE;
+        if let Some(Some(route)) = self.cache.get(index)
+            && route.topic.as_bytes() == topic.as_bytes()
+        {
+            return (Arc::clone(&route.topic), Arc::clone(&route.readers));
+        }
+        let route = Route { topic: topic.as_str().into(), readers: self.readers(topic) };
+        let found = (Arc::clone(&route.topic), Arc::clone(&route.readers));
+        if topic.len() <= MAX_CACHED {
+            if self.cache.is_empty() {
+                self.cache.resize(CACHE, None);
+            }
+            self.cache[index] = Some(route);
+        }
+        found
+    }
+
+    /// Each once, however many of its filters match.
+    fn readers(&self, topic: Topic<'_>) -> Arc<[Arc<Inbox>]> {
+        let mut ids = self.exact.get(topic.as_str()).cloned().unwrap_or_default();
+        for (filter, id) in &self.wildcard {
+            if Filter::new(filter).is_ok_and(|filter| filter.matches(topic)) {
+                ids.push(*id);
+            }
+        }
+        if ids.is_empty() {
+            ids.clone_from(&self.unclaimed);
+        }
+        ids.sort_unstable();
+        ids.dedup();
+        ids.into_iter().filter_map(|id| self.inbox(id).cloned()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inbox::StreamLimits;
+
+    fn filters(list: &[&str]) -> Interest {
+        Interest::Filters(list.iter().map(|filter| (*filter).into()).collect())
+    }
+
+    #[test]
+    fn every_stream_that_matches_reads_a_message_once() {
+        let mut routes = Routes::default();
+        let [narrow, wide, rest] = [0; 3].map(|_| Arc::new(Inbox::new(StreamLimits::default())));
+        let ids = [
+            routes.insert(filters(&["a/b", "a/+", "+/b"]), Arc::clone(&narrow)),
+            routes.insert(filters(&["#"]), Arc::clone(&wide)),
+            routes.insert(Interest::Unclaimed, Arc::clone(&rest)),
+        ];
+        let mut readers = |routes: &mut Routes, topic| {
+            let (name, readers) = routes.find(Topic::new(topic).unwrap());
+            assert_eq!(&*name, topic);
+            [&narrow, &wide, &rest]
+                .map(|inbox| readers.iter().filter(|reader| Arc::ptr_eq(reader, inbox)).count())
+        };
+        for _ in 0..2 {
+            assert_eq!(readers(&mut routes, "a/b"), [1, 1, 0]);
+            assert_eq!(readers(&mut routes, "c"), [0, 1, 0]);
+            assert_eq!(readers(&mut routes, "$SYS/c"), [0, 0, 1], "hidden from `#`");
+        }
+        routes.remove(ids[1]);
+        assert_eq!(readers(&mut routes, "a/b"), [1, 0, 0]);
+        assert_eq!(readers(&mut routes, "c"), [0, 0, 1]);
+        routes.remove(ids[0]);
+        routes.remove(ids[2]);
+        assert_eq!(readers(&mut routes, "a/b"), [0, 0, 0]);
+        assert!(routes.exact.is_empty() && routes.wildcard.is_empty());
+    }
+
+    #[test]
+    fn topics_that_share_a_place_in_the_cache_are_told_apart() {
+        let mut routes = Routes::default();
+        for round in 0..2 {
+            for number in 0..2 * CACHE {
+                let topic = number.to_string();
+                let (name, _) = routes.find(Topic::new(&topic).unwrap());
+                assert_eq!(*name, *topic, "round {round}");
+            }
+        }
+    }
+}

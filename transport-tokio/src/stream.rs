@@ -1,0 +1,406 @@
+//! Streams of messages, and the subscriptions behind them.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use futures_core::Stream;
+use mqtt_core::{Filter, QoS, ReasonCode, Receipt, RetainHandling, TopicError};
+use tokio::sync::oneshot;
+
+use crate::{
+    error::SubscribeError,
+    inbox::{Delivery, Inbox, StreamLimits},
+    message::Message,
+    routes::{Interest, StreamId, local},
+    state::Shared,
+    subscriptions::{Answer, Terms},
+};
+
+/// Messages as they arrive, in order: a [`Stream`].
+///
+/// Taking a message out acknowledges it. As long as messages at QoS 1 and 2 are not taken, the server
+/// is not told that they arrived, and [holds back](crate::Options::receive_maximum) when there are too
+/// many; those at QoS 0 are dropped and [counted](Self::dropped) when there are
+/// [too many](StreamLimits). The connection and other streams go on, with one limit that is MQTT's
+/// own: acknowledgements leave in the order of arrival, so that a stream that is never read
+/// uses up, in the end, all that the server sends unacknowledged.
+///
+/// When the last stream of a filter is dropped, the client unsubscribes, and what was not read counts
+/// as read.
+#[derive(Debug)]
+pub struct Messages {
+    inbox: Arc<Inbox>,
+    /// What it is subscribed to.
+    filters: Vec<Box<str>>,
+    /// `None` until there is a client.
+    client: Attachment,
+}
+
+/// A client comes when it is made, for streams declared before.
+type Attachment = Arc<std::sync::OnceLock<(Arc<Shared>, StreamId)>>;
+
+impl Messages {
+    /// The next message; `None` when there will be none any more: see [`error`](Self::error).
+    ///
+    /// Dropping the future loses nothing.
+    pub async fn next(&mut self) -> Option<Message> {
+        std::future::poll_fn(|cx| self.poll_take(cx)).await
+    }
+
+    /// The next message, and what has to acknowledge it.
+    ///
+    /// The message is delivered again, after the connection or to the next program, unless
+    /// [`Ack::accept`] says that it need not be. Acknowledgements leave in the order of arrival,
+    /// in whichever order they are given.
+    ///
+    /// ```no_run
+    /// # async fn example(mut jobs: transport_tokio::Messages) {
+    /// # async fn done(_: &transport_tokio::Message) -> bool { true }
+    /// while let Some((message, ack)) = jobs.next_unacknowledged().await {
+    ///     if done(&message).await {
+    ///         ack.accept();
+    ///     } else {
+    ///         ack.refuse(transport_tokio::ReasonCode::ImplementationSpecificError);
+    ///     }
+    /// }
+    /// # }
+    /// ```
+    pub async fn next_unacknowledged(&mut self) -> Option<(Message, Ack)> {
+        let delivery = std::future::poll_fn(|cx| self.inbox.poll(cx)).await?;
+        Some((delivery.message, Ack { shared: self.shared(), receipt: delivery.receipt }))
+    }
+
+    /// The next message, if there is one already.
+    pub fn try_next(&mut self) -> Option<Message> {
+        let delivery = self.inbox.pop()?;
+        Some(self.take(delivery))
+    }
+
+    /// Why there will be no more messages, once there are none.
+    pub fn error(&self) -> Option<SubscribeError> {
+        self.inbox.error()
+    }
+
+    /// How many messages at QoS 0 were dropped because the stream was not read.
+    pub fn dropped(&self) -> u64 {
+        self.inbox.dropped()
+    }
+
+    /// How many messages wait to be read.
+    pub fn len(&self) -> usize {
+        self.inbox.len()
+    }
+
+    /// Whether no message waits to be read.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Ends the stream, and waits until the server has confirmed that it ends the subscription, if
+    /// nobody else needs it. Dropping the stream does the same without waiting.
+    ///
+    /// # Errors
+    ///
+    /// [`SubscribeError::Closed`] if the client is closed before.
+    pub async fn unsubscribe(mut self) -> Result<(), SubscribeError> {
+        let Some((shared, _)) = self.client.get().cloned() else { return Ok(()) };
+        let left = self.leave();
+        drop(self);
+        for left in left {
+            let _ = left.await; // the sender says it by being dropped
+        }
+        if shared.with(|state| state.closed) { Err(SubscribeError::Closed) } else { Ok(()) }
+    }
+
+    fn poll_take(&self, cx: &mut Context<'_>) -> Poll<Option<Message>> {
+        self.inbox.poll(cx).map(|delivery| delivery.map(|delivery| self.take(delivery)))
+    }
+
+    fn take(&self, delivery: Delivery) -> Message {
+        if let (Some(receipt), Some((shared, _))) = (delivery.receipt, self.client.get()) {
+            shared.acknowledge(receipt, ReasonCode::Success);
+        }
+        delivery.message
+    }
+
+    fn shared(&self) -> Option<Arc<Shared>> {
+        self.client.get().map(|(shared, _)| Arc::clone(shared))
+    }
+
+    /// Reads and wants no more.
+    fn leave(&mut self) -> Vec<oneshot::Receiver<()>> {
+        let Some((shared, id)) = self.client.get() else { return Vec::new() };
+        let filters = std::mem::take(&mut self.filters);
+        shared.act(|state| {
+            state.routes.remove(*id);
+            filters.iter().filter_map(|filter| state.subscriptions.remove(filter)).collect()
+        })
+    }
+}
+
+impl Stream for Messages {
+    type Item = Message;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Message>> {
+        self.poll_take(cx)
+    }
+}
+
+impl Drop for Messages {
+    fn drop(&mut self) {
+        drop(self.leave());
+        while let Some(delivery) = self.inbox.pop() {
+            self.take(delivery);
+        }
+        if let Some((shared, _)) = self.client.get() {
+            let now = shared.now();
+            shared.act(|state| state.release(now));
+        }
+    }
+}
+
+/// Acknowledges one message, once.
+///
+/// Dropped without a word, the message stays unacknowledged: the server sends it again after the
+/// connection (QoS 1) or the program (QoS 2, with its session), and acknowledgements of later
+/// messages wait for it.
+#[derive(Debug)]
+#[must_use = "the message stays unacknowledged"]
+pub struct Ack {
+    shared: Option<Arc<Shared>>,
+    receipt: Option<Receipt>,
+}
+
+impl Ack {
+    /// The message need not be sent again. At QoS 0 this means nothing.
+    pub fn accept(self) {
+        self.give(ReasonCode::Success);
+    }
+
+    /// The message is not wanted, for a reason of 0x80 or above; it is not sent again either.
+    /// Servers before 5.0 cannot be told, and take it for accepted, as they do with a reason that
+    /// is none for a PUBACK or PUBREC.
+    pub fn refuse(self, reason: ReasonCode) {
+        self.give(reason);
+    }
+
+    fn give(self, reason: ReasonCode) {
+        if let (Some(shared), Some(receipt)) = (self.shared, self.receipt) {
+            shared.acknowledge(receipt, reason);
+        }
+    }
+}
+
+/// A subscription to be made; awaiting it makes it and gives its stream. Made by
+/// [`Client::subscribe`](crate::Client::subscribe).
+///
+/// It resolves when the server has granted the subscription, however many connections that takes.
+/// Dropping the future unsubscribes.
+///
+/// ```no_run
+/// # async fn example(client: transport_tokio::Client) -> Result<(), Box<dyn std::error::Error>> {
+/// use transport_tokio::{QoS, RetainHandling};
+///
+/// let mut doors = client
+///     .subscribe("doors/+/open", QoS::AtLeastOnce)
+///     .and("doors/+/closed", QoS::AtLeastOnce)
+///     .retain_handling(RetainHandling::DoNotSend)
+///     .await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+#[must_use = "nothing is subscribed to unless it is awaited"]
+pub struct Subscribe<'a> {
+    shared: &'a Arc<Shared>,
+    wanted: Wanted,
+}
+
+impl<'a> Subscribe<'a> {
+    pub(crate) fn new(shared: &'a Arc<Shared>, filter: &str, qos: QoS) -> Self {
+        let mut wanted = Wanted::default();
+        wanted.add(filter, qos);
+        Self { shared, wanted }
+    }
+
+    /// Another filter for the same stream.
+    pub fn and(mut self, filter: &str, qos: QoS) -> Self {
+        self.wanted.add(filter, qos);
+        self
+    }
+
+    /// Not the messages that this client publishes (5.0).
+    pub fn no_local(mut self) -> Self {
+        self.wanted.no_local = true;
+        self
+    }
+
+    /// Lets messages keep the RETAIN flag with which they were published (5.0).
+    pub fn retain_as_published(mut self) -> Self {
+        self.wanted.retain_as_published = true;
+        self
+    }
+
+    /// Which retained messages to send (5.0); all of them unless said otherwise.
+    pub fn retain_handling(mut self, retain_handling: RetainHandling) -> Self {
+        self.wanted.retain_handling = retain_handling;
+        self
+    }
+
+    /// How much the stream keeps while it is not read.
+    pub fn limits(mut self, limits: StreamLimits) -> Self {
+        self.wanted.limits = limits;
+        self
+    }
+
+    async fn make(self) -> Result<Messages, SubscribeError> {
+        let Self { shared, wanted } = self;
+        wanted.check()?;
+        let messages = wanted.stream();
+        let interest = wanted.interest();
+        let answers = wanted.attach(interest, &messages.inbox, &messages.client, shared);
+        for answer in answers {
+            answer.await.map_err(|_| SubscribeError::Closed)??;
+        }
+        Ok(messages)
+    }
+}
+
+impl<'a> IntoFuture for Subscribe<'a> {
+    type Output = Result<Messages, SubscribeError>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'a>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.make())
+    }
+}
+
+/// What a stream is to be subscribed to.
+#[derive(Clone, Debug, Default)]
+struct Wanted {
+    filters: Vec<(Box<str>, QoS)>,
+    no_local: bool,
+    retain_as_published: bool,
+    retain_handling: RetainHandling,
+    limits: StreamLimits,
+}
+
+impl Wanted {
+    fn add(&mut self, filter: &str, qos: QoS) {
+        self.filters.retain(|(other, _)| **other != *filter);
+        self.filters.push((filter.into(), qos));
+    }
+
+    fn check(&self) -> Result<(), TopicError> {
+        self.filters.iter().try_for_each(|(filter, _)| Filter::new(filter).map(drop))
+    }
+
+    /// A stream without a client.
+    fn stream(&self) -> Messages {
+        Messages {
+            inbox: Arc::new(Inbox::new(self.limits)),
+            filters: self.filters.iter().map(|(filter, _)| filter.clone()).collect(),
+            client: Attachment::default(),
+        }
+    }
+
+    /// Which messages that brings.
+    fn interest(&self) -> Interest {
+        Interest::Filters(self.filters.iter().map(|(filter, _)| local(filter).into()).collect())
+    }
+
+    /// Gives a stream its client, and asks for what it wants.
+    fn attach(
+        &self,
+        interest: Interest,
+        inbox: &Arc<Inbox>,
+        client: &Attachment,
+        shared: &Arc<Shared>,
+    ) -> Vec<oneshot::Receiver<Answer>> {
+        let &Self { no_local, retain_as_published, retain_handling, .. } = self;
+        let (id, answers) = shared.act(|state| {
+            let mut add = |(filter, qos): &(Box<str>, QoS)| {
+                let terms = Terms { qos: *qos, no_local, retain_as_published, retain_handling };
+                state.subscriptions.add(filter, terms)
+            };
+            let answers = self.filters.iter().map(&mut add).collect();
+            if state.closed {
+                state.subscriptions.close();
+            }
+            (state.listen(interest, inbox), answers)
+        });
+        let _ = client.set((Arc::clone(shared), id)); // there was none
+        answers
+    }
+}
+
+/// A stream that only listens.
+pub(crate) fn listen(shared: &Arc<Shared>, interest: Interest) -> Messages {
+    let wanted = Wanted::default();
+    let messages = wanted.stream();
+    wanted.attach(interest, &messages.inbox, &messages.client, shared);
+    messages
+}
+
+/// Streams to be there before the first connection, so that messages of a session that is resumed find
+/// their readers.
+///
+/// ```
+/// use transport_tokio::{Options, QoS, Streams};
+///
+/// let mut streams = Streams::default();
+/// let mut jobs = streams.subscribe("jobs/#", QoS::ExactlyOnce)?;
+/// let mut rest = streams.unclaimed();
+/// let options = Options { streams, clean_start: false, ..Options::default() };
+/// // Client::connect(url, options).await?, then jobs.next().await
+/// assert!(jobs.is_empty() && rest.is_empty());
+/// # Ok::<(), transport_tokio::TopicError>(())
+/// ```
+#[derive(Debug, Default)]
+pub struct Streams(Vec<Declared>);
+
+#[derive(Debug)]
+struct Declared {
+    wanted: Wanted,
+    interest: Interest,
+    inbox: Arc<Inbox>,
+    client: Attachment,
+}
+
+impl Streams {
+    /// A stream for one filter, which is subscribed to when the client connects.
+    ///
+    /// # Errors
+    ///
+    /// [`TopicError`] if it is no filter. A refusal by the server [ends](Messages::error) the stream.
+    pub fn subscribe(&mut self, filter: &str, qos: QoS) -> Result<Messages, TopicError> {
+        let mut wanted = Wanted::default();
+        wanted.add(filter, qos);
+        wanted.check()?;
+        Ok(self.declare(wanted.interest(), wanted))
+    }
+
+    /// A stream for what no other stream reads, as [`Client::unclaimed`](crate::Client::unclaimed).
+    pub fn unclaimed(&mut self) -> Messages {
+        self.declare(Interest::Unclaimed, Wanted::default())
+    }
+
+    fn declare(&mut self, interest: Interest, wanted: Wanted) -> Messages {
+        let messages = wanted.stream();
+        let (inbox, client) = (Arc::clone(&messages.inbox), Arc::clone(&messages.client));
+        self.0.push(Declared { wanted, interest, inbox, client });
+        messages
+    }
+
+    /// Gives the streams their client. Those that have been dropped meanwhile need none.
+    pub(crate) fn attach(self, shared: &Arc<Shared>) {
+        for Declared { wanted, interest, inbox, client } in self.0 {
+            if Arc::strong_count(&client) > 1 {
+                drop(wanted.attach(interest, &inbox, &client, shared));
+            }
+        }
+    }
+}

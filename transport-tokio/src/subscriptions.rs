@@ -1,0 +1,337 @@
+//! What is subscribed to at the server, and what should be.
+
+use std::collections::{HashMap, VecDeque};
+
+use mqtt_core::{
+    Client as Machine, Filter, Instant, PacketId, QoS, ReasonCode, RetainHandling, SendError,
+    Subscribe, Subscription, Unsubscribe, store::Store,
+};
+use tokio::sync::oneshot;
+
+use crate::{
+    error::{Invalid, Refusal, SubscribeError},
+    out::Out,
+};
+
+/// How a subscription is made, apart from its filter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Terms {
+    pub(crate) qos: QoS,
+    pub(crate) no_local: bool,
+    pub(crate) retain_as_published: bool,
+    pub(crate) retain_handling: RetainHandling,
+}
+
+/// What becomes of a request to subscribe.
+pub(crate) type Answer = Result<QoS, SubscribeError>;
+
+/// Every filter somebody reads, or that has still to be unsubscribed from.
+///
+/// It is a table of what is wanted beside what is known, not a queue of requests: a lost connection
+/// or a lost session only changes what is known.
+#[derive(Debug, Default)]
+pub(crate) struct Subscriptions {
+    filters: HashMap<Box<str>, Entry>,
+    /// Those that need a packet.
+    due: VecDeque<Box<str>>,
+    asked: HashMap<PacketId, Vec<Box<str>>>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    terms: Terms,
+    /// How many streams want it.
+    streams: usize,
+    known: Known,
+    /// It has to be asked for (again), whatever is known.
+    ask: bool,
+    /// It stands among those that need a packet.
+    is_due: bool,
+    waiting: Vec<oneshot::Sender<Answer>>,
+    leaving: Vec<oneshot::Sender<()>>,
+}
+
+/// What is known about the server's side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Known {
+    Absent,
+    Asked,
+    Present,
+    Leaving,
+}
+
+/// What an entry needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Need {
+    Nothing,
+    Subscribe,
+    Unsubscribe,
+}
+
+/// How many filters are put in one packet: some servers take no more.
+const BATCH: usize = 8;
+
+impl Entry {
+    fn need(&self) -> Need {
+        match self.known {
+            Known::Asked | Known::Leaving => Need::Nothing, // when it has been answered
+            _ if self.streams > 0 && self.ask => Need::Subscribe,
+            Known::Present if self.streams == 0 => Need::Unsubscribe,
+            _ => Need::Nothing,
+        }
+    }
+}
+
+impl Subscriptions {
+    /// One more stream wants this.
+    pub(crate) fn add(&mut self, filter: &str, terms: Terms) -> oneshot::Receiver<Answer> {
+        let (sender, receiver) = oneshot::channel();
+        let entry = self.filters.entry(filter.into()).or_insert_with(|| Entry {
+            terms,
+            streams: 0,
+            known: Known::Absent,
+            ask: true,
+            is_due: false,
+            waiting: Vec::new(),
+            leaving: Vec::new(),
+        });
+        entry.terms = terms;
+        entry.streams += 1;
+        entry.ask = true;
+        entry.waiting.push(sender);
+        entry.leaving.clear(); // it stays
+        self.touch(filter);
+        receiver
+    }
+
+    /// One stream less wants this. What comes back tells when the server does not have it either.
+    pub(crate) fn remove(&mut self, filter: &str) -> Option<oneshot::Receiver<()>> {
+        let entry = self.filters.get_mut(filter)?;
+        entry.streams = entry.streams.saturating_sub(1);
+        if entry.streams > 0 {
+            return None;
+        }
+        let (sender, receiver) = oneshot::channel();
+        entry.leaving.push(sender);
+        self.touch(filter);
+        Some(receiver)
+    }
+
+    /// The entry has changed: it may need a packet, or nothing any more.
+    fn touch(&mut self, filter: &str) {
+        let Some((name, entry)) = self.filters.get_key_value(filter) else { return };
+        let (need, is_due) = (entry.need(), entry.is_due);
+        if need != Need::Nothing && !is_due {
+            self.due.push_back(name.clone());
+            if let Some(entry) = self.filters.get_mut(filter) {
+                entry.is_due = true;
+            }
+        } else if entry.streams == 0 && entry.known == Known::Absent && !is_due {
+            self.filters.remove(filter); // and whoever waits learns by that
+        }
+    }
+
+    /// Writes what is needed, as far as there is room. Who is refused at once is told the cause.
+    pub(crate) fn pump<S: Store>(
+        &mut self,
+        machine: &mut Machine<S>,
+        now: Instant,
+        out: &mut Out,
+        refused: &mut impl FnMut(&str, SubscribeError),
+    ) {
+        let mut batch = BATCH;
+        while let Some((need, names)) = self.next_due(batch) {
+            let result = match need {
+                Need::Subscribe => self.subscribe(machine, now, out, &names),
+                _ => unsubscribe(machine, now, out, &names),
+            };
+            let error = match result {
+                Ok(id) => {
+                    self.sent(id, need, names);
+                    continue;
+                }
+                Err(SendError::Unsupported(reason)) => SubscribeError::Unsupported(reason),
+                Err(SendError::TooLarge) => SubscribeError::TooLarge,
+                Err(SendError::Invalid(error)) => SubscribeError::Invalid(Invalid::Packet(error)),
+                Err(_) => return, // there will be room
+            };
+            if batch > 1 {
+                batch = 1; // to find out which
+                continue;
+            }
+            self.due.pop_front();
+            for name in names {
+                if let Some(entry) = self.filters.get_mut(&name) {
+                    (entry.is_due, entry.ask) = (false, false);
+                }
+                self.refuse(&name, error.clone(), refused);
+            }
+        }
+    }
+
+    /// The first that need a packet, up to so many that need the same.
+    fn next_due(&mut self, most: usize) -> Option<(Need, Vec<Box<str>>)> {
+        loop {
+            let need_of =
+                |name: &Box<str>| self.filters.get(name).map_or(Need::Nothing, Entry::need);
+            let need = need_of(self.due.front()?);
+            if need != Need::Nothing {
+                let same = self.due.iter().take(most).take_while(|name| need_of(name) == need);
+                return Some((need, same.cloned().collect()));
+            }
+            let name = self.due.pop_front()?;
+            if let Some(entry) = self.filters.get_mut(&name) {
+                entry.is_due = false;
+            }
+            self.touch(&name);
+        }
+    }
+
+    fn subscribe<S: Store>(
+        &self,
+        machine: &mut Machine<S>,
+        now: Instant,
+        out: &mut Out,
+        names: &[Box<str>],
+    ) -> Result<PacketId, SendError> {
+        let mut list = Vec::with_capacity(names.len());
+        for name in names {
+            if let (Ok(filter), Some(entry)) = (Filter::new(name), self.filters.get(name)) {
+                let Terms { qos, no_local, retain_as_published, retain_handling } = entry.terms;
+                list.push(Subscription {
+                    filter,
+                    qos,
+                    no_local,
+                    retain_as_published,
+                    retain_handling,
+                });
+            }
+        }
+        let subscribe = Subscribe { subscriptions: (&list[..]).into(), ..Subscribe::default() };
+        machine.subscribe(now, &subscribe, out)
+    }
+
+    fn sent(&mut self, id: PacketId, need: Need, names: Vec<Box<str>>) {
+        for name in &names {
+            self.due.pop_front();
+            if let Some(entry) = self.filters.get_mut(name) {
+                entry.is_due = false;
+                if need == Need::Subscribe {
+                    (entry.known, entry.ask) = (Known::Asked, false);
+                } else {
+                    entry.known = Known::Leaving;
+                }
+            }
+        }
+        self.asked.insert(id, names);
+    }
+
+    /// A SUBACK has come, filter by filter.
+    pub(crate) fn subscribed(
+        &mut self,
+        id: PacketId,
+        answers: impl Iterator<Item = Result<QoS, Refusal>>,
+        refused: &mut impl FnMut(&str, SubscribeError),
+    ) {
+        let Some(names) = self.asked.remove(&id) else { return };
+        for (name, answer) in names.iter().zip(answers) {
+            let Some(entry) = self.filters.get_mut(name) else { continue };
+            match answer {
+                Ok(granted) => {
+                    entry.known = Known::Present;
+                    if !entry.ask {
+                        for waiting in entry.waiting.drain(..) {
+                            let _ = waiting.send(Ok(granted)); // or nobody wants to know
+                        }
+                    }
+                    self.touch(name);
+                }
+                Err(refusal) => self.refuse(name, SubscribeError::Refused(refusal), refused),
+            }
+        }
+    }
+
+    /// An UNSUBACK has come. Whatever it says, there is no subscription.
+    pub(crate) fn unsubscribed(&mut self, id: PacketId) {
+        for name in self.asked.remove(&id).unwrap_or_default() {
+            if let Some(entry) = self.filters.get_mut(&name) {
+                entry.known = Known::Absent;
+                entry.leaving.clear(); // their receivers learn by that
+            }
+            self.touch(&name);
+        }
+    }
+
+    /// There is no such subscription. If nobody has asked anew, whoever waits is told, and whoever
+    /// reads already.
+    fn refuse(
+        &mut self,
+        name: &str,
+        error: SubscribeError,
+        refused: &mut impl FnMut(&str, SubscribeError),
+    ) {
+        let Some(entry) = self.filters.get_mut(name) else { return };
+        entry.known = Known::Absent;
+        if !entry.ask {
+            let reading = entry.streams > entry.waiting.len();
+            for waiting in entry.waiting.drain(..) {
+                let _ = waiting.send(Err(error.clone())); // or nobody wants to know
+            }
+            if reading {
+                refused(name, error);
+            }
+        }
+        self.touch(name);
+    }
+
+    /// A connection has begun, with the session or without.
+    pub(crate) fn connected(&mut self, session_present: bool) {
+        let names: Vec<_> = self.filters.keys().cloned().collect();
+        for name in names {
+            if let Some(entry) = self.filters.get_mut(&name)
+                && !session_present
+            {
+                entry.known = Known::Absent;
+                entry.ask = true;
+                entry.leaving.clear();
+            }
+            self.touch(&name);
+        }
+    }
+
+    /// A connection has ended: nobody answers any more.
+    pub(crate) fn lost(&mut self) {
+        for name in self.asked.drain().flat_map(|(_, names)| names) {
+            if let Some(entry) = self.filters.get_mut(&name) {
+                // It may be there or not; either way it is asked for, or asked to go.
+                entry.ask |= entry.known == Known::Asked;
+                entry.known = Known::Present;
+            }
+        }
+    }
+
+    /// The client is closed.
+    pub(crate) fn close(&mut self) {
+        *self = Self::default(); // their receivers learn by that
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.filters.len()
+    }
+}
+
+fn unsubscribe<S: Store>(
+    machine: &mut Machine<S>,
+    now: Instant,
+    out: &mut Out,
+    names: &[Box<str>],
+) -> Result<PacketId, SendError> {
+    let filters: Vec<_> = names.iter().filter_map(|name| Filter::new(name).ok()).collect();
+    let unsubscribe = Unsubscribe { filters: (&filters[..]).into(), ..Unsubscribe::default() };
+    machine.unsubscribe(now, &unsubscribe, out)
+}
+
+/// What a reason code in a SUBACK says.
+pub(crate) fn granted(reason: ReasonCode) -> Result<QoS, ReasonCode> {
+    QoS::from_u8(reason.as_u8()).ok_or(reason)
+}
