@@ -9,10 +9,11 @@ use tokio::sync::watch;
 use crate::{
     commit::Committer,
     driver::{Driver, Task},
-    error::{ConnectError, ConnectionError, PublishError},
+    error::{ConnectError, ConnectionError, PublishError, SubscribeError},
     message::Message,
     options::Options,
     publish::{Delivery, Publish},
+    request::Requester,
     routes::{Interest, local},
     state::{CLOSING, Closing, Shared},
     status::{Counters, Status},
@@ -197,7 +198,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// Awaiting it gives [`SubscribeError`](crate::SubscribeError): the filter is none, or the server
+    /// Awaiting it gives [`SubscribeError`]: the filter is none, or the server
     /// refuses it.
     ///
     /// ```no_run
@@ -220,7 +221,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`SubscribeError`](crate::SubscribeError), as [`subscribe`](Self::subscribe).
+    /// [`SubscribeError`], as [`subscribe`](Self::subscribe).
     ///
     /// ```no_run
     /// # async fn example(client: transport_tokio::Client) -> Result<(), Box<dyn std::error::Error>> {
@@ -237,13 +238,56 @@ impl Client {
         filter: &str,
         qos: QoS,
         mut callback: impl FnMut(Message) + Send + 'static,
-    ) -> Result<tokio::task::JoinHandle<()>, crate::SubscribeError> {
+    ) -> Result<tokio::task::JoinHandle<()>, SubscribeError> {
         let mut messages = self.subscribe(filter, qos).await?;
         Ok(tokio::spawn(async move {
             while let Some(message) = messages.next().await {
                 callback(message);
             }
         }))
+    }
+
+    /// Subscribes to a topic for responses, which should be this client's alone; MQTT 5.0 only. See
+    /// [`Requester`].
+    ///
+    /// # Errors
+    ///
+    /// [`SubscribeError`], as [`subscribe`](Self::subscribe).
+    pub async fn requester(&self, response_topic: &str) -> Result<Requester, SubscribeError> {
+        Requester::new(self, response_topic).await
+    }
+
+    /// The answer to a request, to be published when it is awaited. `None` if the message does not ask
+    /// for any.
+    ///
+    /// ```no_run
+    /// # async fn example(client: transport_tokio::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// # use transport_tokio::QoS;
+    /// let mut requests = client.subscribe("lamps/7/state", QoS::AtLeastOnce).await?;
+    /// while let Some(request) = requests.next().await {
+    ///     if let Some(response) = client.respond(&request, "on") {
+    ///         response.qos(QoS::AtLeastOnce).await?;
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn respond<'a>(
+        &'a self,
+        request: &'a Message,
+        payload: impl Into<Bytes>,
+    ) -> Option<Publish<'a>> {
+        let properties = request.properties();
+        let response = self.publish(properties.response_topic.as_deref()?, payload);
+        Some(match &properties.correlation_data {
+            Some(data) => response.correlation_data(data.clone()),
+            None => response,
+        })
+    }
+
+    /// What the server has told as the basis for response topics (5.0).
+    pub fn response_information(&self) -> Option<String> {
+        self.shared.with(|state| state.response_information.as_deref().map(String::from))
     }
 
     /// A stream of the messages that match a filter, without subscribing to it: of those that arrive

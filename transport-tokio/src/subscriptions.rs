@@ -172,8 +172,7 @@ impl Subscriptions {
     /// The first that need a packet, up to so many that need the same.
     fn next_due(&mut self, most: usize) -> Option<(Need, Vec<Box<str>>)> {
         loop {
-            let need_of =
-                |name: &Box<str>| self.filters.get(name).map_or(Need::Nothing, Entry::need);
+            let need_of = |name: &str| self.filters.get(name).map_or(Need::Nothing, Entry::need);
             let need = need_of(self.due.front()?);
             if need != Need::Nothing {
                 let same = self.due.iter().take(most).take_while(|name| need_of(name) == need);
