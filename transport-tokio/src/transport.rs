@@ -107,6 +107,17 @@ impl Connector for Box<dyn Connector> {
 ///
 /// TCP connections have `TCP_NODELAY` set. Of a host with several addresses, the first that answers is
 /// taken; one that does not answer delays the next by a quarter of a second.
+///
+/// What [`connect`](Connector::connect) fails with:
+///
+/// - what the resolver or the socket says: `ConnectionRefused`, ...;
+/// - `InvalidData` with a `rustls::Error` inside: the handshake failed, the server's certificate is not
+///   trusted or is for another name. That the server refuses the *client's* certificate may be told only by
+///   the first read from the connection;
+/// - `InvalidInput`: a certificate, key, server name or header in the options makes no sense. A file that
+///   cannot be read is named;
+/// - `PermissionDenied` for HTTP status 401 and 403, else `InvalidData`, with the WebSocket library's error
+///   inside: the server did not agree to speak MQTT over WebSocket.
 #[derive(Debug)]
 pub struct Dialer {
     endpoint: Endpoint,
@@ -149,18 +160,7 @@ impl Dialer {
         &self.endpoint
     }
 
-    /// Opens a connection, as [`Connector::connect`] does.
-    ///
-    /// # Errors
-    ///
-    /// - What the resolver or the socket says: `ConnectionRefused`, ...
-    /// - `InvalidData` with a [`rustls::Error`](rustls::Error) inside: the handshake failed, the server's
-    ///   certificate is not trusted or not for this name.
-    /// - `InvalidInput`: a certificate, key, server name or header in the options makes no sense. An
-    ///   unreadable file is told with its path.
-    /// - `PermissionDenied` (for HTTP status 401 and 403) or `InvalidData`: the server did not agree to
-    ///   speak MQTT over WebSocket.
-    pub async fn connect(&mut self) -> io::Result<BoxedTransport> {
+    async fn open(&mut self) -> io::Result<BoxedTransport> {
         let Endpoint { scheme, host, port, .. } = &self.endpoint;
         match scheme {
             Scheme::Mqtt => Ok(Box::new(tcp::connect(host, *port).await?)),
@@ -184,8 +184,8 @@ impl Dialer {
             Scheme::Unix => {
                 Ok(Box::new(tokio::net::UnixStream::connect(&self.endpoint.path).await?))
             }
-            // The parser made no such endpoint.
-            #[allow(unreachable_patterns)]
+            // The parser makes no such endpoint.
+            #[cfg(not(all(unix, feature = "tls", feature = "websocket")))]
             _ => Err(io::ErrorKind::Unsupported.into()),
         }
     }
@@ -193,6 +193,6 @@ impl Dialer {
 
 impl Connector for Dialer {
     fn connect(&mut self) -> Connecting<'_> {
-        Box::pin(Self::connect(self))
+        Box::pin(self.open())
     }
 }

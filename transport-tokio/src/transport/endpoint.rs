@@ -78,8 +78,8 @@ impl Scheme {
 /// A server address, parsed from a URL: `mqtt://broker.example`, `wss://user:password@[2001:db8::1]:8443/mqtt`,
 /// `unix:///run/broker.sock`. The [module](super) lists the schemes.
 ///
-/// - User name and password are for MQTT, not for HTTP. There, in the path of a Unix socket, and only there,
-///   `%2F` and the like stand for the byte they name: `:`, `@`, `/`, `?`, `#` and `%` have to be written so.
+/// - User name and password are for MQTT, not for HTTP. In them and in the path of a Unix socket, `%2F` and
+///   the like stand for the byte they name; `:`, `@`, `/`, `?`, `#` and `%` themselves are written so.
 /// - An internationalized host name is written in its ASCII form (`xn--...`).
 /// - The path of a WebSocket, with its query, is sent as written. Without one it is `/mqtt`.
 ///

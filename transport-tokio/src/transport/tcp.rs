@@ -60,3 +60,84 @@ async fn race(mut addresses: VecDeque<SocketAddr>) -> io::Result<TcpStream> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::{TcpListener, TcpSocket};
+
+    use super::*;
+
+    async fn listener() -> (TcpListener, SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        (listener, address)
+    }
+
+    /// An address that is taken, but not listened at.
+    fn refusing() -> (TcpSocket, SocketAddr) {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = socket.local_addr().unwrap();
+        (socket, address)
+    }
+
+    #[tokio::test]
+    async fn nothing_waits_to_fill_a_segment() {
+        let (_listener, address) = listener().await;
+        let stream = connect("127.0.0.1", address.port()).await.unwrap();
+        assert!(stream.nodelay().unwrap());
+    }
+
+    #[test]
+    fn families_alternate() {
+        let order = |addresses: &[&str]| -> Vec<String> {
+            let addresses = addresses.iter().map(|text| text.parse().unwrap());
+            alternate(addresses).iter().map(ToString::to_string).collect()
+        };
+        assert_eq!(
+            order(&["[::1]:1", "[::2]:1", "[::3]:1", "127.0.0.1:1", "127.0.0.2:1"]),
+            ["[::1]:1", "127.0.0.1:1", "[::2]:1", "127.0.0.2:1", "[::3]:1"]
+        );
+        assert_eq!(
+            order(&["127.0.0.1:1", "[::1]:1", "[::2]:1"]),
+            ["127.0.0.1:1", "[::1]:1", "[::2]:1"]
+        );
+        assert!(order(&[]).is_empty());
+    }
+
+    #[tokio::test]
+    async fn the_next_address_after_a_refusal() {
+        let (_listener, open) = listener().await;
+        let (_taken, refusing) = refusing();
+        let stream = race([refusing, open].into()).await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), open);
+    }
+
+    #[tokio::test]
+    async fn every_address_refuses() {
+        let (_taken, refusing) = refusing();
+        let error = race([refusing, refusing].into()).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        assert_eq!(race(VecDeque::new()).await.unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    /// An address that says nothing, as behind a firewall: on Linux a listener whose queue is full.
+    #[cfg(target_os = "linux")]
+    #[tokio::test(start_paused = true)]
+    async fn the_next_address_after_silence() {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let silent = socket.listen(1).unwrap();
+        let address = silent.local_addr().unwrap();
+        // Attempts that stay pending take whatever place becomes free.
+        let mut held = JoinSet::new();
+        for _ in 0..16 {
+            held.spawn(TcpStream::connect(address));
+            let _ = timeout(HEAD_START, std::future::pending::<()>()).await;
+        }
+
+        let (_listener, open) = listener().await;
+        let stream = race([address, open].into()).await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), open);
+    }
+}

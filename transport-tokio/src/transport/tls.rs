@@ -51,7 +51,7 @@ pub struct TlsOptions {
 #[non_exhaustive]
 pub enum Roots {
     /// Those of the operating system, or of the file and directory that the environment variables
-    /// `SSL_CERT_FILE` and `SSL_CERT_DIR` name. Read once.
+    /// `SSL_CERT_FILE` and `SSL_CERT_DIR` name. They are not watched for changes.
     #[default]
     System,
     /// Only the given certificates.

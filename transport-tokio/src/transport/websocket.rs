@@ -7,7 +7,7 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
 use futures_sink::Sink;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -24,6 +24,9 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::{Endpoint, Transport};
+
+#[cfg(test)]
+mod tests;
 
 /// The most that goes into one frame. It bounds what is buffered for writing.
 const FRAME: usize = 64 * 1024;
@@ -160,6 +163,9 @@ impl<T: Transport> WebSocket<T> {
     /// Sends one frame. Not to be called with more than [`FRAME`] bytes.
     fn poll_send(&mut self, context: &mut Context<'_>, bytes: Bytes) -> Poll<io::Result<usize>> {
         let len = bytes.len();
+        if len == 0 {
+            return Poll::Ready(Ok(0));
+        }
         let mut message = Message::Binary(bytes);
         let mut frames = Pin::new(&mut self.frames);
         loop {
@@ -212,7 +218,8 @@ impl<T: Transport> AsyncWrite for WebSocket<T> {
         let len: usize = slices.iter().map(|slice| slice.len()).sum();
         let mut joined = BytesMut::with_capacity(len.min(FRAME));
         for slice in slices {
-            joined.extend_from_slice(slice.take(FRAME - joined.len()).chunk());
+            let (now, _) = slice.split_at(slice.len().min(FRAME - joined.len()));
+            joined.extend_from_slice(now);
         }
         self.poll_send(context, joined.freeze())
     }
