@@ -18,6 +18,9 @@
 //! again if it is asked again. So [`is_urgent`](Kept::is_urgent) tells whether there is anything
 //! that may not wait.
 
+// Without a file nothing is read back, and nobody looks into the changes.
+#![cfg_attr(not(feature = "persistence"), allow(dead_code))]
+
 use std::{collections::BTreeMap, mem};
 
 use mqtt_core::{
@@ -183,8 +186,8 @@ impl Kept {
         self.journal.is_some()
     }
 
-    /// Keeps a message, at QoS 1 or 2 and with [`QUEUED`] for its identifier, in the queue. Numbers
-    /// rise.
+    /// Keeps a message, at QoS 1 or 2 and with [`QUEUED`] for its identifier, in the queue. Its
+    /// number, below 2^62 and given to no other that is in the queue, is its place.
     pub(crate) fn queue(&mut self, number: u64, message: &Outgoing<'_>) {
         if let Some(Journal { changes, .. }) = &mut self.journal {
             changes.queue.put(number, Packet::new(message), false);

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
-    io::{self, Read, Seek},
+    io,
     path::Path,
 };
 
@@ -19,7 +19,7 @@ const LARGE: u64 = 16 << 20;
 /// A file that this program has locked.
 ///
 /// It is locked here, before the database sees it, because something has to be done under the lock:
-/// see [`is_unfinished`].
+/// see [`prepare`].
 #[derive(Debug)]
 pub(super) struct Locked {
     file: FileBackend,
@@ -28,7 +28,7 @@ pub(super) struct Locked {
 
 impl Locked {
     pub(super) fn open(path: &Path, durability: Durability) -> Result<Self, SessionFileError> {
-        let (mut file, created) = open_or_create(path)?;
+        let (file, created) = open_or_create(path)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(SessionFileError::InUse),
@@ -38,12 +38,6 @@ impl Locked {
         }
         if created && durability == Durability::Power {
             sync_directory(path)?;
-        }
-        if file.metadata()?.len() > 0 && !is_database(&mut file)? {
-            if !is_unfinished(&mut file)? {
-                return Err(SessionFileError::Foreign);
-            }
-            file.set_len(0)?;
         }
         let file = FileBackend::new(file)
             .map_err(|error| SessionFileError::from(redb::Error::from(error)))?;
@@ -74,27 +68,26 @@ fn sync_directory(_: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn is_database(file: &mut File) -> io::Result<bool> {
-    file.rewind()?;
-    let mut magic = Vec::new();
-    file.take(MAGIC.len() as u64).read_to_end(&mut magic)?;
-    Ok(magic == MAGIC)
-}
-
-/// Whether the file is what is left when a program is killed while it creates a database: one whose
-/// header has no magic number yet, which is written last, with nothing behind the header. Nothing
-/// was ever kept in it.
-fn is_unfinished(file: &mut File) -> io::Result<bool> {
+/// Makes sure that this is a database, or empty so that it becomes one.
+///
+/// When a program is killed while it creates a database, a file is left whose header has no magic
+/// number yet, which is written last, and nothing behind the header. Nothing was ever kept in it:
+/// it is made empty.
+pub(super) fn prepare(file: &impl StorageBackend) -> Result<(), SessionFileError> {
     const HEADER: usize = 4096;
-    if file.metadata()?.len() > LARGE {
-        return Ok(false);
+    let len = file.len()?;
+    let mut bytes = vec![0; len.min(LARGE) as usize];
+    let (header, behind) = bytes.split_at_mut(HEADER.min(len as usize));
+    file.read(0, header)?;
+    if header.is_empty() || header.starts_with(MAGIC) {
+        return Ok(());
     }
-    file.rewind()?;
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes)?;
-    let (header, behind) = bytes.split_at(bytes.len().min(HEADER));
-    let magic = header.get(..MAGIC.len()).unwrap_or(header);
-    Ok(magic.iter().chain(behind).all(|byte| *byte == 0))
+    file.read(header.len() as u64, behind)?;
+    let magic = header.iter().take(MAGIC.len());
+    if len > LARGE || magic.chain(&*behind).any(|byte| *byte != 0) {
+        return Err(SessionFileError::Foreign);
+    }
+    Ok(file.set_len(0)?)
 }
 
 /// Without the methods that lock.

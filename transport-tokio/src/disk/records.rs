@@ -3,7 +3,7 @@
 //! | table | key | value |
 //! |---|---|---|
 //! | `identity` | `format`, `client`, `version` | what the file is, and whose |
-//! | `sending` | packet identifier | order (8 bytes), state, reason code, and the PUBLISH unless it has been released |
+//! | `sending` | packet identifier | order (8 bytes), state, reason code; the PUBLISH until released |
 //! | `arrivals` | packet identifier | state, reason code |
 //! | `queue` | number | a PUBLISH whose packet identifier stands for none |
 //!
