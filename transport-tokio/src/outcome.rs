@@ -10,8 +10,9 @@ use crate::error::PublishError;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Published {
-    /// [`Success`](ReasonCode::Success), or [`NoMatchingSubscribers`](ReasonCode::NoMatchingSubscribers)
-    /// from a 5.0 server that has nobody to give it to. At QoS 0, and before 5.0, always a success.
+    /// [`Success`](ReasonCode::Success), or at QoS 1
+    /// [`NoMatchingSubscribers`](ReasonCode::NoMatchingSubscribers) from a 5.0 server that has nobody to
+    /// give it to.
     pub reason: ReasonCode,
 }
 

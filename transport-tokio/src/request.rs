@@ -72,7 +72,7 @@ impl Requester {
     ///
     /// # Errors
     ///
-    /// [`RequestError`]; at QoS 1 and 2 a server may know that nobody is there to answer.
+    /// [`RequestError`]; at QoS 1 a server may know that nobody is there to answer.
     pub async fn request(&self, request: Publish<'_>) -> Result<Message, RequestError> {
         let (number, response) = self.asked.ask().ok_or(RequestError::Closed)?;
         let waiting = Waiting { asked: &self.asked, number };
