@@ -55,7 +55,8 @@ mod tests;
 /// One program at a time can open a file, and it belongs to one client identifier and version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionFile {
-    /// Where it is. It is created if there is none; its directory must be there.
+    /// Where it is. It is created if there is none, for its owner alone to read; its directory must
+    /// be there.
     pub path: PathBuf,
     /// What it survives.
     pub durability: Durability,

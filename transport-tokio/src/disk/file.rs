@@ -45,12 +45,16 @@ impl Locked {
     }
 }
 
-/// Opens a file; whether it is new.
+/// Opens a file; whether it is new. Messages are nobody else's business: a new file can be read by
+/// its owner only.
 fn open_or_create(path: &Path) -> io::Result<(File, bool)> {
-    let options = || OpenOptions::new().read(true).write(true).clone();
-    match options().create_new(true).open(path) {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    match options.clone().create_new(true).open(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            Ok((options().open(path)?, false))
+            Ok((options.open(path)?, false))
         }
         created => Ok((created?, true)),
     }

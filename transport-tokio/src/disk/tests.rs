@@ -363,6 +363,17 @@ fn one_program_at_a_time() {
     }
 }
 
+#[cfg(unix)]
+#[test]
+fn messages_are_nobody_elses_business() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = TempDir::new().unwrap();
+    let file = SessionFile::new(directory.path().join("session"));
+    Disk::open(&file, CLIENT, VERSION).unwrap();
+    let mode = fs::metadata(&file.path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o077, 0);
+}
+
 /// A file that has been full does not stay large, nor does it grow while messages come and go.
 #[test]
 fn a_file_that_has_been_full() {

@@ -143,7 +143,7 @@ fn tear(io: &Io, random: &mut u64, image: &mut Vec<u8>) {
         *random ^= *random << 13;
         *random ^= *random >> 7;
         *random ^= *random << 17;
-        if *random % 3 != 0 {
+        if !random.is_multiple_of(3) {
             Io::Write(offset + at as u64, bytes[at..end].to_vec()).apply(image);
         }
         at = end;
