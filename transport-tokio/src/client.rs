@@ -357,7 +357,7 @@ impl Client {
         let until = self.shared.now() + patience.as_millis().try_into().unwrap_or(u64::MAX);
         self.shared.act(|state| {
             let closing = Closing { reason, session_expiry_interval, until };
-            state.closing.get_or_insert(closing);
+            state.begin_to_close(closing);
         });
         let mut status = self.shared.status.subscribe();
         let _ = status.wait_for(Status::is_final).await; // the sender is here

@@ -19,7 +19,7 @@ use tracing::Instrument;
 use crate::{
     commit::Committer,
     error::ConnectionError,
-    options::Options,
+    options::{Options, Reconnect},
     out::{Out, SLICES},
     receive::Received,
     state::{Closing, NEVER, Shared, State},
@@ -75,8 +75,12 @@ pub(crate) struct Task {
     timer: Timer,
     /// Whether there has been a connection.
     connected: bool,
-    /// Whether there has been one since the last that failed.
-    fresh: bool,
+    /// Since when there is one.
+    since: Option<Instant>,
+    /// How often connections have failed, or have not lasted, in a row.
+    failures: u32,
+    /// How the client has ended.
+    last: Status,
 }
 
 /// Why a connection is over.
@@ -110,14 +114,16 @@ impl Task {
             unflushed: false,
             timer: Timer::default(),
             connected: false,
-            fresh: false,
+            since: None,
+            failures: 0,
+            last: Status::Closed,
         }
     }
 
-    /// One connection after the other.
+    /// One connection after the other. The end is told when the task is dropped.
     async fn run(mut self) {
         let mut attempt = 0;
-        let last = loop {
+        self.last = loop {
             let end = self.connection().await;
             self.received.clear();
             self.sending.clear();
@@ -126,11 +132,11 @@ impl Task {
                 End::Closed => break Status::Closed,
                 End::Failed(cause) => cause,
             };
-            attempt = if std::mem::take(&mut self.fresh) { 1 } else { attempt + 1 };
+            attempt = if self.since.is_some() { 1 } else { attempt + 1 };
             if let Some(last) = self.gives_up(attempt, &cause) {
                 break last;
             }
-            let delay = self.options.reconnect.delay(attempt, fastrand::f64());
+            let delay = self.delay();
             tracing::info!(%cause, attempt, ?delay, "not connected");
             self.shared.status.send_replace(Status::Reconnecting { attempt, cause, delay });
             match self.offline(time::sleep(delay)).await {
@@ -139,15 +145,20 @@ impl Task {
                 Err(error) => break Status::Failed(error),
             }
         };
-        let cause = if let Status::Failed(cause) = &last { Some(cause) } else { None };
-        tracing::info!(status = ?last, "closed");
-        // What was accepted last is to be on disk, if there is one.
-        if self.commit().await.is_err() {
-            tracing::warn!("the session file could not be written");
+        // What was accepted last is to be on disk.
+        if let Err(error) = self.commit().await {
+            tracing::warn!(%error, "the last changes are not in the session file");
         }
-        self.shared.with(|state| state.close(cause));
-        self.shared.durable.send_replace(NEVER);
-        self.shared.status.send_replace(last);
+    }
+
+    /// How long to wait before the next attempt. A connection that was lost at once is no success:
+    /// two clients with one identifier would otherwise throw each other out for ever, and fast.
+    fn delay(&mut self) -> Duration {
+        let Reconnect { longest, .. } = self.options.reconnect;
+        let lasted = self.since.take().map_or(0, |since| self.shared.now().since(since));
+        let stable = u128::from(lasted) >= longest.as_millis();
+        self.failures = if stable { 1 } else { self.failures.saturating_add(1) };
+        self.options.reconnect.delay(self.failures, fastrand::f64())
     }
 
     fn gives_up(&self, attempt: u32, cause: &ConnectionError) -> Option<Status> {
@@ -169,7 +180,13 @@ impl Task {
             Err(error) => return error.into(),
         };
         let end = poll_fn(|cx| self.poll_turn(cx, &mut io)).await;
-        let gone = matches!(end, End::Failed(ConnectionError::Transport(_)));
+        let gone = match &end {
+            End::Failed(ConnectionError::Transport(_)) => true,
+            // What was written last does not follow from what is on disk.
+            #[cfg(feature = "persistence")]
+            End::Failed(ConnectionError::SessionFile(_)) => true,
+            _ => false,
+        };
         if !gone && time::timeout(FAREWELL, self.see_out(&mut io)).await.is_err() {
             tracing::debug!("the server does not take the last packets");
         }
@@ -324,7 +341,8 @@ impl Task {
             if let Some(client_id) = assigned {
                 self.options.client_id = client_id;
             }
-            (self.connected, self.fresh) = (true, true);
+            self.connected = true;
+            self.since = Some(self.shared.now());
             self.shared.status.send_replace(Status::Connected { session_present });
         }
         self.received.news.ended.take().map(End::Failed)
@@ -397,6 +415,17 @@ impl Task {
         let mut rest = [0; 1024];
         while io.read(&mut rest).await? > 0 {}
         Ok(())
+    }
+}
+
+impl Drop for Task {
+    /// However it ends, also half-way: whoever waits is told.
+    fn drop(&mut self) {
+        let last = std::mem::replace(&mut self.last, Status::Closed);
+        tracing::info!(status = ?last, "closed");
+        self.shared.with(State::close);
+        self.shared.durable.send_replace(NEVER);
+        self.shared.status.send_replace(last);
     }
 }
 

@@ -169,6 +169,11 @@ impl Queue {
         }
     }
 
+    /// Wakes all who wait: there will be no room.
+    pub(crate) fn dismiss(&mut self, wakers: &mut Vec<Waker>) {
+        wakers.extend(std::mem::take(&mut self.line).into_values());
+    }
+
     pub(crate) fn has_line(&self) -> bool {
         !self.line.is_empty()
     }

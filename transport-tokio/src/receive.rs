@@ -3,7 +3,7 @@
 use std::{
     io,
     pin::pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -22,6 +22,9 @@ use crate::{
 /// The most that is read at once, and the longest packet to be seen whole, in bytes.
 pub(crate) const READ_BUFFER: usize = 64 * 1024;
 
+/// The least that is read at once, in bytes, if there is room.
+const MIN_READ: usize = 4 * 1024;
+
 /// The shortest payload, in bytes, that stays in the buffer it was read into.
 const MIN_SHARED: usize = 4 * 1024;
 
@@ -29,6 +32,8 @@ const MIN_SHARED: usize = 4 * 1024;
 #[derive(Debug, Default)]
 pub(crate) struct Received {
     buffer: BytesMut,
+    /// How much to read at once: as much as comes.
+    appetite: usize,
     /// A message of which only the beginning has come.
     partial: Option<Partial>,
     /// What has been learnt about the connection.
@@ -64,8 +69,11 @@ impl Received {
         if self.buffer.len() >= READ_BUFFER {
             return Poll::Pending; // what is there has to be taken first
         }
-        self.buffer.reserve(READ_BUFFER - self.buffer.len());
-        pin!(io.read_buf(&mut self.buffer)).poll(cx)
+        let wanted = self.appetite.max(MIN_READ).min(READ_BUFFER - self.buffer.len());
+        self.buffer.reserve(wanted);
+        let count = ready!(pin!(io.read_buf(&mut self.buffer)).poll(cx))?;
+        self.appetite = if count >= wanted { wanted * 2 } else { count.next_power_of_two() };
+        Poll::Ready(Ok(count))
     }
 
     /// Forgets everything: the connection has ended.
@@ -101,19 +109,20 @@ impl Received {
         result.map(|()| more)
     }
 
-    /// Goes on with the last `rest` bytes: in the same memory, unless a message holds it.
+    /// Goes on with the last `rest` bytes: in the same memory, unless a message holds it or there is
+    /// little to come.
     fn keep(&mut self, chunk: Bytes, rest: usize) {
         let taken = chunk.len() - rest;
-        match chunk.try_into_mut() {
+        self.buffer = match chunk.try_into_mut() {
+            Ok(buffer) if rest == 0 && buffer.capacity() / 4 > self.appetite.max(MIN_READ) => {
+                BytesMut::new()
+            }
             Ok(mut buffer) => {
                 buffer.advance(taken);
-                self.buffer = buffer;
+                buffer
             }
-            Err(chunk) => {
-                self.buffer.reserve(READ_BUFFER);
-                self.buffer.extend_from_slice(&chunk[taken..]);
-            }
-        }
+            Err(chunk) => BytesMut::from(&chunk[taken..]),
+        };
     }
 
     fn handle(

@@ -187,7 +187,7 @@ mod tests {
             routes.insert(filters(&["#"]), Arc::clone(&wide)),
             routes.insert(Interest::Unclaimed, Arc::clone(&rest)),
         ];
-        let mut readers = |routes: &mut Routes, topic| {
+        let readers = |routes: &mut Routes, topic| {
             let (name, readers) = routes.find(Topic::new(topic).unwrap());
             assert_eq!(&*name, topic);
             [&narrow, &wide, &rest]

@@ -16,7 +16,7 @@ use mqtt_core::{
 use tokio::{sync::watch, time};
 
 use crate::{
-    error::{ConnectionError, Invalid, PublishError, Refusal, SubscribeError},
+    error::{Invalid, PublishError, Refusal, SubscribeError},
     inbox::{Delivery, Inbox, Pushed},
     kept::{Changes, Kept, QUEUED},
     message::{Message, PublishProperties},
@@ -44,6 +44,9 @@ pub(crate) struct Shared {
     start: time::Instant,
 }
 
+/// The first number in the queue: there is room before it, for messages that are to be sent again.
+const FIRST_NUMBER: u64 = 1 << 32;
+
 /// Stands for the number of a batch when nothing more will be on disk.
 pub(crate) const NEVER: u64 = u64::MAX;
 
@@ -56,8 +59,10 @@ pub(crate) struct State {
     /// Who waits for which publish.
     flights: HashMap<PacketId, Key>,
     pub(crate) queue: Queue,
-    /// The number of the message queued last.
-    queued: u64,
+    /// The numbers of the messages in the queue are from here, to be counted down, ...
+    first_number: u64,
+    /// ...up to here.
+    next_number: u64,
     pub(crate) subscriptions: Subscriptions,
     pub(crate) routes: Routes,
     /// Messages that more than one stream reads: how many have not acknowledged yet.
@@ -120,7 +125,8 @@ impl Shared {
             outcomes: Outcomes::default(),
             flights: HashMap::new(),
             queue: Queue::new(options.queue),
-            queued: 0,
+            first_number: FIRST_NUMBER,
+            next_number: FIRST_NUMBER,
             subscriptions: Subscriptions::default(),
             routes: Routes::default(),
             shared: HashMap::new(),
@@ -234,17 +240,23 @@ impl State {
     }
 
     fn enqueue(&mut self, now: Instant, draft: Draft<'static>, key: Option<Key>) {
-        let queued = self.queued(now, draft, key);
+        let number = self.next_number;
+        self.next_number += 1;
+        let queued = self.queued(now, number, draft, key);
         self.queue.push(queued);
     }
 
-    fn queued(&mut self, now: Instant, draft: Draft<'static>, key: Option<Key>) -> Queued {
-        self.queued += 1;
-        let number = self.queued;
+    fn queued(
+        &mut self,
+        now: Instant,
+        number: u64,
+        draft: Draft<'static>,
+        key: Option<Key>,
+    ) -> Queued {
         if draft.qos != QoS::AtMostOnce {
             self.keep_queued(number, &draft);
         }
-        let until = draft.expiry().map(|seconds| now + u64::from(seconds) * 1_000);
+        let until = expires(now, &draft);
         Queued { draft, key, until, number }
     }
 
@@ -352,10 +364,12 @@ impl State {
     fn restore(&mut self, version: Version, restored: Vec<crate::kept::Queued>) {
         let mut queued = Vec::with_capacity(restored.len());
         for kept in restored {
-            self.queued = self.queued.max(kept.number);
+            self.first_number = self.first_number.min(kept.number);
+            self.next_number = self.next_number.max(kept.number + 1);
             if let Some(publish) = kept.publish(version) {
                 let draft = Draft::from_packet(&publish);
-                let until = None; // nobody knows how long the program was away
+                // Nobody knows how long the program was away.
+                let until = expires(Instant::default(), &draft);
                 queued.push(Queued { draft, key: None, until, number: kept.number });
             }
         }
@@ -367,13 +381,18 @@ impl State {
     pub(crate) fn recover_lost(&mut self, now: Instant) {
         let version = self.machine.version();
         let lost = self.machine.store_mut().take_lost();
+        // They come before all that waits already, in the file, too.
+        if self.queue.is_empty() {
+            self.first_number = self.next_number;
+        }
+        self.first_number = self.first_number.saturating_sub(lost.len() as u64);
         let mut again = Vec::new();
-        for lost in lost {
+        for (number, lost) in (self.first_number..).zip(lost) {
             let key = self.flights.remove(&lost.id);
             match lost.publish(version) {
                 Some(publish) if lost.flight == Flight::AwaitAck => {
                     let draft = Draft::from_packet(&publish);
-                    let queued = self.queued(now, draft, key);
+                    let queued = self.queued(now, number, draft, key);
                     again.push(queued);
                 }
                 _ => self.complete(key, Err(PublishError::SessionLost)),
@@ -408,7 +427,7 @@ impl State {
     }
 
     /// The client is over: whoever waits is told.
-    pub(crate) fn close(&mut self, cause: Option<&ConnectionError>) {
+    pub(crate) fn close(&mut self) {
         self.closed = true;
         self.abandoned = self.unfinished();
         self.disconnected();
@@ -419,11 +438,10 @@ impl State {
         while let Some(queued) = self.queue.pop() {
             self.complete(queued.key, Err(PublishError::Closed));
         }
-        self.queue.admit(&mut self.wakers);
+        self.queue.dismiss(&mut self.wakers);
         self.subscriptions.close();
-        let error = cause.map(|_| SubscribeError::Closed);
         for inbox in self.routes.inboxes() {
-            self.wakers.extend(inbox.end(error.clone()));
+            self.wakers.extend(inbox.end(Some(SubscribeError::Closed)));
         }
     }
 
@@ -532,8 +550,14 @@ impl State {
     pub(crate) fn release(&mut self, now: Instant) {
         self.handles -= 1;
         if self.handles == 0 {
-            self.closing.get_or_insert(Closing::new(now + CLOSING));
+            self.begin_to_close(Closing::new(now + CLOSING));
         }
+    }
+
+    /// Nothing more is accepted. What was said first counts.
+    pub(crate) fn begin_to_close(&mut self, closing: Closing) {
+        self.closing.get_or_insert(closing);
+        self.queue.dismiss(&mut self.wakers);
     }
 
     pub(crate) fn counters(&self) -> Counters {
@@ -563,6 +587,11 @@ pub(crate) struct Arrived {
     pub(crate) dup: bool,
     pub(crate) properties: Option<Box<PublishProperties>>,
     pub(crate) receipt: Option<Receipt>,
+}
+
+/// When a message that begins to wait now is no longer worth delivering.
+fn expires(now: Instant, draft: &Draft<'_>) -> Option<Instant> {
+    draft.expiry().map(|seconds| now + u64::from(seconds) * 1_000)
 }
 
 /// What a server's answer to a publish means.
