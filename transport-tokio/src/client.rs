@@ -100,7 +100,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`ConnectError::Endpoint`] if the URL makes no sense; [`ConnectionError::SessionFile`].
+    /// [`ConnectError::Endpoint`] if the URL makes no sense; `ConnectionError::SessionFile` if its file cannot be used.
     pub fn new(url: &str, options: Options) -> Result<(Self, Driver), ConnectError> {
         let (connector, options) = dial(url, options)?;
         Self::with_connector(connector, options)
@@ -110,7 +110,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`ConnectionError::SessionFile`].
+    /// `ConnectionError::SessionFile` if its file cannot be used.
     pub fn with_connector(
         connector: impl Connector + 'static,
         mut options: Options,

@@ -2,7 +2,7 @@
 
 use std::{
     future::poll_fn,
-    io::{self, IoSlice},
+    io::{self, ErrorKind, IoSlice},
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, ready},
@@ -350,7 +350,20 @@ impl Task {
 
     /// The transport takes nothing any more. What it gives may tell why.
     fn broken(&mut self, cx: &mut Context<'_>, io: &mut BoxedTransport, error: io::Error) -> End {
-        while let Poll::Ready(Ok(1..)) = self.poll_read(cx, io) {
+        loop {
+            match self.poll_read(cx, io) {
+                Poll::Ready(Ok(1..)) => {}
+                // A TLS alert or a WebSocket's last word says more than that the pipe is broken.
+                Poll::Ready(Err(ConnectionError::Transport(told)))
+                    if matches!(
+                        told.kind(),
+                        ErrorKind::InvalidData | ErrorKind::ConnectionAborted
+                    ) =>
+                {
+                    return ConnectionError::Transport(told).into();
+                }
+                _ => return ConnectionError::from(error).into(),
+            }
             let now = self.shared.now();
             let Self { shared, received, options, .. } = self;
             let _ = shared.with(|state| received.process(now, state, &mut options.authenticator));
@@ -358,7 +371,6 @@ impl Task {
                 return end;
             }
         }
-        ConnectionError::from(error).into()
     }
 
     /// Writes and flushes as much as the transport takes. Ready if that was all.
@@ -375,7 +387,7 @@ impl Task {
             let mut pieces = [IoSlice::new(&[]); SLICES];
             let count = self.sending.slices(&mut pieces);
             match Pin::new(&mut *io).poll_write_vectored(cx, &pieces[..count]) {
-                Poll::Ready(Ok(0)) => break Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(0)) => break Poll::Ready(Err(ErrorKind::WriteZero.into())),
                 Poll::Ready(Ok(count)) => {
                     self.sending.consume(count);
                     total += count as u64;
@@ -434,7 +446,7 @@ struct Busy;
 
 impl Connector for Busy {
     fn connect(&mut self) -> crate::transport::Connecting<'_> {
-        Box::pin(async { Err(io::ErrorKind::ResourceBusy.into()) })
+        Box::pin(async { Err(ErrorKind::ResourceBusy.into()) })
     }
 }
 

@@ -216,7 +216,7 @@ pub enum PublishError {
     /// As much waits as may; only [`try_publish`](crate::Client::try_publish) says so.
     Full,
     /// The client has been disconnected. A message that had been accepted may have been delivered;
-    /// with a [session file](crate::Options::session_file) it is kept there.
+    /// with a session file it is kept there.
     Closed,
 }
 

@@ -42,7 +42,7 @@ pub struct Options {
     /// server keeps it, which is
     /// [`session_expiry_interval`](Self::session_expiry_interval). Before 5.0 there is no such
     /// difference: with `true` every connection has a session of its own, with `false` the session
-    /// outlives connections and programs. With a [session file](Self::session_file) this has no
+    /// outlives connections and programs. With a `session_file` this has no
     /// effect: the session is resumed.
     pub clean_start: bool,
     /// Seconds between packets at most, after which the server is asked for a sign of life. It then has
