@@ -280,13 +280,15 @@ impl Task {
             if let Err(error) = ready!(self.committer.poll_idle(cx)) {
                 return Poll::Ready(error.into());
             }
-            if let Poll::Ready(Err(error)) = self.poll_write(cx, io) {
-                return Poll::Ready(self.broken(cx, io, error));
-            }
+            let wrote = !self.sending.is_empty();
+            let wrote = match self.poll_write(cx, io) {
+                Poll::Ready(Err(error)) => return Poll::Ready(self.broken(cx, io, error)),
+                written => written.is_ready() && wrote, // so there is room for more
+            };
             let moved = match read {
                 Some(Ok(0)) if !worked => return Poll::Ready(ConnectionError::Closed.into()),
                 Some(Err(error)) if !worked => return Poll::Ready(error.into()),
-                read => worked || read.is_some(),
+                read => worked || wrote || read.is_some(),
             };
             if !moved && !self.timer.poll_expired(cx, &self.shared, now, self.deadline()) {
                 return Poll::Pending;

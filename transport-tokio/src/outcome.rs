@@ -100,6 +100,14 @@ impl Outcomes {
         Poll::Pending
     }
 
+    /// Fetches the outcome, if it is there and an error.
+    pub(crate) fn take_error(&mut self, key: Key) -> Option<PublishError> {
+        let State::Done(Err(error)) = &self.slot(key)?.state else { return None };
+        let error = error.clone();
+        self.release(key);
+        Some(error)
+    }
+
     /// Nobody wants to know any more.
     pub(crate) fn detach(&mut self, key: Key) {
         let Some(slot) = self.slot(key) else { return };
@@ -108,6 +116,11 @@ impl Outcomes {
             State::Done(_) => self.release(key),
             State::Free | State::Detached => {}
         }
+    }
+
+    /// There will be none.
+    pub(crate) fn forget(&mut self, key: Key) {
+        self.release(key);
     }
 
     fn slot(&mut self, key: Key) -> Option<&mut Slot> {

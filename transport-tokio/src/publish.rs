@@ -4,7 +4,7 @@ use std::{
     borrow::Cow,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
@@ -15,7 +15,7 @@ use crate::{
     message::PublishProperties,
     outcome::{Key, Outcome, Published},
     queue::Draft,
-    state::{Accepted, NEVER, Shared},
+    state::{Accepted, NEVER, Shared, Ticket},
 };
 
 /// A message to be published; awaiting it publishes it. Made by
@@ -133,7 +133,7 @@ impl<'a> Publish<'a> {
     /// Accepts the message now or not at all.
     pub(crate) fn now_or_never(mut self) -> Result<Delivery, PublishError> {
         let now = self.shared.now();
-        let accepted = self.shared.act(|state| state.offer(now, &mut self.draft, None))?;
+        let accepted = self.shared.act(|state| state.offer(now, &mut self.draft))?;
         let accepted = accepted.ok_or(PublishError::Full)?;
         Ok(Delivery { shared: Arc::clone(self.shared), key: accepted.key })
     }
@@ -209,31 +209,34 @@ struct Offering<'a> {
     shared: &'a Arc<Shared>,
     draft: Draft<'a>,
     /// Its place in the line.
-    ticket: Option<u64>,
+    ticket: Option<Ticket>,
 }
 
 impl Future for Offering<'_> {
-    /// And the number of the batch of changes that it is part of, if there is a journal.
+    /// And the number of a batch of changes by which it is on disk, if there is a journal.
     type Output = Result<(Accepted, Option<u64>), PublishError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Self { shared, draft, ticket } = &mut *self;
         let now = shared.now();
-        let (polled, wake) = shared.with(|state| match state.offer(now, draft, *ticket) {
-            Ok(Some(accepted)) => {
-                if let Some(ticket) = ticket.take() {
-                    state.queue.leave(ticket, &mut state.wakers);
-                }
-                (Poll::Ready(Ok((accepted, state.pending_batch()))), true)
-            }
-            Ok(None) => {
-                *ticket = Some(state.queue.wait(*ticket, cx.waker()));
-                (Poll::Pending, false)
-            }
-            Err(error) => (Poll::Ready(Err(error)), false),
+        let polled = shared.with(|state| {
+            let accepted = match *ticket {
+                Some(waiting) => ready!(state.poll_ticket(waiting, cx))?,
+                None => match state.offer(now, draft)? {
+                    Some(accepted) => accepted,
+                    None => {
+                        *ticket = Some(state.wait(draft, cx.waker().clone()));
+                        return Poll::Pending;
+                    }
+                },
+            };
+            Poll::Ready(Ok((accepted, state.latest_batch())))
         });
-        if wake {
-            shared.driver.wake();
+        if let Poll::Ready(accepted) = &polled {
+            *ticket = None;
+            if accepted.is_ok() {
+                shared.driver.wake();
+            }
         }
         polled
     }
@@ -242,7 +245,8 @@ impl Future for Offering<'_> {
 impl Drop for Offering<'_> {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket {
-            self.shared.with(|state| state.queue.leave(ticket, &mut state.wakers));
+            let now = self.shared.now();
+            self.shared.act(|state| state.withdraw(now, ticket));
         }
     }
 }

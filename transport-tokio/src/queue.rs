@@ -78,14 +78,26 @@ pub(crate) struct Queued {
     pub(crate) number: u64,
 }
 
-/// The messages that wait, in order, and behind them the tasks that wait for room.
+/// The messages that wait, in order, and behind them those for which there is no room yet.
+///
+/// A message in the line goes on by itself when its turn comes, whether or not the task that waits for
+/// it is polled: one that does not get to it keeps nobody waiting.
 #[derive(Debug)]
 pub(crate) struct Queue {
     messages: VecDeque<Queued>,
     bytes: usize,
     limits: QueueLimits,
-    line: BTreeMap<u64, Waker>,
+    line: BTreeMap<u64, Waiter>,
     next_ticket: u64,
+}
+
+/// A message that has not been accepted yet.
+#[derive(Debug)]
+pub(crate) struct Waiter {
+    pub(crate) draft: Draft<'static>,
+    /// Who is told that it has been, and then the outcome.
+    pub(crate) key: Key,
+    pub(crate) waker: Waker,
 }
 
 impl Queue {
@@ -105,11 +117,9 @@ impl Queue {
         self.bytes
     }
 
-    /// Whether a message of `len` bytes may be appended by who holds this ticket, or none.
-    pub(crate) fn admits(&self, len: usize, ticket: Option<u64>) -> bool {
-        // Who has not waited comes after all who have.
-        let first = ticket.is_some() || self.line.is_empty();
-        first && self.has_room(len)
+    /// Whether a new message of `len` bytes may be appended: all who have waited come first.
+    pub(crate) fn admits(&self, len: usize) -> bool {
+        self.line.is_empty() && self.has_room(len)
     }
 
     fn has_room(&self, len: usize) -> bool {
@@ -144,34 +154,33 @@ impl Queue {
         Some(queued)
     }
 
-    /// Lets a task wait for room, or go on waiting.
-    pub(crate) fn wait(&mut self, ticket: Option<u64>, waker: &Waker) -> u64 {
-        let ticket = ticket.unwrap_or_else(|| {
-            self.next_ticket += 1;
-            self.next_ticket
-        });
-        self.line.insert(ticket, waker.clone());
-        ticket
+    /// Puts a message at the end of the line.
+    pub(crate) fn wait(&mut self, waiter: Waiter) -> u64 {
+        self.next_ticket += 1;
+        self.line.insert(self.next_ticket, waiter);
+        self.next_ticket
     }
 
-    /// A task waits no longer. Whoever can go on in its place is woken.
-    pub(crate) fn leave(&mut self, ticket: u64, wakers: &mut Vec<Waker>) {
-        self.line.remove(&ticket);
-        self.admit(wakers);
+    /// The message with this ticket, if it still stands in the line.
+    pub(crate) fn waiter(&mut self, ticket: u64) -> Option<&mut Waiter> {
+        self.line.get_mut(&ticket)
     }
 
-    /// Wakes the tasks for which there is room now. Each that goes on [leaves](Self::leave), and
-    /// thereby wakes more.
-    pub(crate) fn admit(&mut self, wakers: &mut Vec<Waker>) {
-        let room = self.limits.messages.saturating_sub(self.len()).max(1);
-        if self.has_room(0) {
-            wakers.extend(self.line.values().take(room).cloned());
-        }
+    /// Takes a message out of the line.
+    pub(crate) fn leave(&mut self, ticket: u64) -> Option<Waiter> {
+        self.line.remove(&ticket)
     }
 
-    /// Wakes all who wait: there will be no room.
-    pub(crate) fn dismiss(&mut self, wakers: &mut Vec<Waker>) {
-        wakers.extend(std::mem::take(&mut self.line).into_values());
+    /// Takes the first message out of the line if there is room for it now.
+    pub(crate) fn next_admitted(&mut self) -> Option<Waiter> {
+        let (ticket, first) = self.line.first_key_value()?;
+        let (ticket, len) = (*ticket, first.draft.len());
+        if self.has_room(len) { self.line.remove(&ticket) } else { None }
+    }
+
+    /// Takes all messages out of the line: there will be no room.
+    pub(crate) fn dismiss(&mut self) -> impl Iterator<Item = Waiter> + use<> {
+        std::mem::take(&mut self.line).into_values()
     }
 
     pub(crate) fn has_line(&self) -> bool {

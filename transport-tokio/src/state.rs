@@ -3,14 +3,14 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::Waker,
+    task::{Context, Poll, Waker},
 };
 
 use atomic_waker::AtomicWaker;
 use bytes::Bytes;
 use mqtt_core::{
-    Client as Machine, EncodeError, Instant, PacketId, Payload, Properties, Publish, QoS,
-    ReasonCode, Receipt, SendError, Topic, Version,
+    Client as Machine, Instant, PacketId, Payload, Properties, Publish, QoS, ReasonCode, Receipt,
+    SendError, Topic, Version,
     store::{Flight, Outgoing, Store},
 };
 use tokio::{sync::watch, time};
@@ -23,7 +23,7 @@ use crate::{
     options::Options,
     out::Out,
     outcome::{Key, Outcome, Outcomes, Published},
-    queue::{Draft, Queue, Queued},
+    queue::{Draft, Queue, Queued, Waiter},
     receive::READ_BUFFER,
     routes::{Interest, Routes, StreamId},
     status::{Counters, Status},
@@ -204,13 +204,11 @@ impl Shared {
 
 /// Publishing.
 impl State {
-    /// Accepts a message, for which an outcome is then due at QoS 1 and 2. `None` if there is no room,
-    /// to be asked again when a place in the line has come up.
+    /// Accepts a message, for which an outcome is then due at QoS 1 and 2. `None` if there is no room.
     pub(crate) fn offer(
         &mut self,
         now: Instant,
         draft: &mut Draft<'_>,
-        ticket: Option<u64>,
     ) -> Result<Option<Accepted>, PublishError> {
         if self.closed || self.closing.is_some() {
             return Err(PublishError::Closed);
@@ -225,12 +223,69 @@ impl State {
         } else {
             draft.with_packet(None, |_| ())?; // or it would be refused when its turn comes
         }
-        if !self.queue.admits(draft.len(), ticket) {
+        if !self.queue.admits(draft.len()) {
             return Ok(None);
         }
         let key = (draft.qos != QoS::AtMostOnce).then(|| self.outcomes.expect());
         self.enqueue(now, draft.take(), key);
         Ok(Some(Accepted { key }))
+    }
+
+    /// Lets a message for which there is no room wait for it.
+    pub(crate) fn wait(&mut self, draft: &mut Draft<'_>, waker: Waker) -> Ticket {
+        let key = self.outcomes.expect();
+        let number = self.queue.wait(Waiter { draft: draft.take(), key, waker });
+        Ticket { number, key }
+    }
+
+    /// Whether a message that waited has been accepted. Its key then has an outcome at every QoS.
+    pub(crate) fn poll_ticket(
+        &mut self,
+        ticket: Ticket,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Accepted, PublishError>> {
+        if let Some(waiter) = self.queue.waiter(ticket.number) {
+            waiter.waker.clone_from(cx.waker());
+            return Poll::Pending;
+        }
+        Poll::Ready(match self.outcomes.take_error(ticket.key) {
+            Some(error) => Err(error),
+            None => Ok(Accepted { key: Some(ticket.key) }),
+        })
+    }
+
+    /// Takes a message back, if it has not been accepted.
+    pub(crate) fn withdraw(&mut self, now: Instant, ticket: Ticket) {
+        if self.queue.leave(ticket.number).is_some() {
+            self.outcomes.forget(ticket.key);
+            self.admit(now);
+        } else {
+            self.outcomes.detach(ticket.key);
+        }
+    }
+
+    /// Accepts the messages that have waited longest, as far as there is room. Whether there were any.
+    fn admit(&mut self, now: Instant) -> bool {
+        let mut admitted = false;
+        while let Some(Waiter { draft, key, waker }) = self.queue.next_admitted() {
+            admitted = true;
+            self.wakers.push(waker);
+            if draft.qos == QoS::AtMostOnce {
+                self.wakers.extend(self.outcomes.complete(key, Ok(Published::SUCCESS)));
+                self.enqueue(now, draft, None);
+            } else {
+                self.enqueue(now, draft, Some(key));
+            }
+        }
+        admitted
+    }
+
+    /// Refuses all messages that wait for room.
+    fn dismiss(&mut self) {
+        for Waiter { key, waker, .. } in self.queue.dismiss() {
+            self.wakers.extend(self.outcomes.complete(key, Err(PublishError::Closed)));
+            self.wakers.push(waker);
+        }
     }
 
     fn expect(&mut self, id: PacketId) -> Key {
@@ -299,7 +354,12 @@ impl State {
 
     /// Sends what waits, as far as it may be.
     fn drain(&mut self, now: Instant) {
-        let before = self.queue.len();
+        while self.drain_queue(now) && self.admit(now) {}
+        self.admit(now);
+    }
+
+    /// Whether nothing is left in the queue.
+    fn drain_queue(&mut self, now: Instant) -> bool {
         while let Some(queued) = self.queue.front() {
             let remaining = queued.until.map(|until| until.since(now).div_ceil(1_000) as u32);
             let Some(queued) = self.queue.pop() else { break };
@@ -310,7 +370,7 @@ impl State {
             match result {
                 Ok(None) => {
                     self.queue.put_back(std::iter::once(queued));
-                    break;
+                    return false;
                 }
                 Ok(Some(id)) => {
                     self.counters.published[queued.draft.qos as usize] += 1;
@@ -324,9 +384,7 @@ impl State {
                 self.machine.store_mut().unqueue(queued.number);
             }
         }
-        if self.queue.len() < before {
-            self.queue.admit(&mut self.wakers);
-        }
+        true
     }
 
     /// A publish has ended.
@@ -438,7 +496,7 @@ impl State {
         while let Some(queued) = self.queue.pop() {
             self.complete(queued.key, Err(PublishError::Closed));
         }
-        self.queue.dismiss(&mut self.wakers);
+        self.dismiss();
         self.subscriptions.close();
         for inbox in self.routes.inboxes() {
             self.wakers.extend(inbox.end(Some(SubscribeError::Closed)));
@@ -479,16 +537,19 @@ impl State {
         match self.machine.acknowledge(now, receipt, reason, &mut self.out) {
             Err(SendError::NoRoom | SendError::Streaming) => self.answers.push((receipt, reason)),
             // What the server cannot be told, or would not take, is not refused but accepted.
-            Err(SendError::Invalid(EncodeError::Version) | SendError::TooLarge) => {
+            Err(SendError::Invalid(_) | SendError::TooLarge) if reason != ReasonCode::Success => {
                 self.answer(now, receipt, ReasonCode::Success);
             }
             _ => {} // done, or a message that comes again
         }
     }
 
-    /// The number of the batch that the next changes will be in, if there is a journal.
-    pub(crate) fn pending_batch(&self) -> Option<u64> {
-        self.machine.store().has_journal().then_some(self.batch)
+    /// The number of the batch that has, or will have, all that has to be on disk of what has happened,
+    /// if there is a journal.
+    pub(crate) fn latest_batch(&self) -> Option<u64> {
+        let store = self.machine.store();
+        let taken = self.batch - 1;
+        store.has_journal().then_some(if store.is_urgent() { self.batch } else { taken })
     }
 
     /// Changes that have to be on disk before what was written since the last time is sent, if there
@@ -557,7 +618,7 @@ impl State {
     /// Nothing more is accepted. What was said first counts.
     pub(crate) fn begin_to_close(&mut self, closing: Closing) {
         self.closing.get_or_insert(closing);
-        self.queue.dismiss(&mut self.wakers);
+        self.dismiss();
     }
 
     pub(crate) fn counters(&self) -> Counters {
@@ -576,6 +637,13 @@ impl State {
 pub(crate) struct Accepted {
     /// Names its outcome. There is none at QoS 0.
     pub(crate) key: Option<Key>,
+}
+
+/// A message that waits to be accepted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ticket {
+    number: u64,
+    key: Key,
 }
 
 /// What has arrived, apart from its topic.

@@ -272,6 +272,7 @@ impl Subscriptions {
         let Some(entry) = self.filters.get_mut(name) else { return };
         entry.known = Known::Absent;
         if !entry.ask {
+            entry.waiting.retain(|waiting| !waiting.is_closed());
             let reading = entry.streams > entry.waiting.len();
             for waiting in entry.waiting.drain(..) {
                 let _ = waiting.send(Err(error.clone())); // or nobody wants to know
