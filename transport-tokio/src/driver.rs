@@ -270,6 +270,7 @@ impl Task {
                 return Poll::Ready(error.into());
             }
             let now = self.shared.now();
+            let full = self.received.is_full();
             let worked = match self.process(now) {
                 Ok(worked) => worked,
                 Err(end) => return Poll::Ready(end),
@@ -288,7 +289,7 @@ impl Task {
             let moved = match read {
                 Some(Ok(0)) if !worked => return Poll::Ready(ConnectionError::Closed.into()),
                 Some(Err(error)) if !worked => return Poll::Ready(error.into()),
-                read => worked || wrote || read.is_some(),
+                read => worked || wrote || read.is_some() || full && !self.received.is_full(),
             };
             if !moved && !self.timer.poll_expired(cx, &self.shared, now, self.deadline()) {
                 return Poll::Pending;
@@ -314,10 +315,12 @@ impl Task {
         let Self { shared, received, options, sending, committer, .. } = self;
         let answers = shared.take_answers();
         shared.with(|state| {
-            let more = received.process(now, state, &mut options.authenticator)?;
+            let processed = received.process(now, state, &mut options.authenticator);
+            state.recover_lost(now);
+            let more = processed?;
             state.pump(now, answers);
             if let Some(closing) = state.closing.clone()
-                && (closing.until <= now || state.unfinished() == 0 && state.machine.is_connected())
+                && (closing.until <= now || state.has_finished() && sending.is_empty())
             {
                 let own = options.clean_start && !committer.is_on_disk();
                 say_goodbye(state, now, &closing, own && options.session_expiry_interval > 0);

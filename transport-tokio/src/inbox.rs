@@ -15,7 +15,9 @@ use crate::{error::SubscribeError, message::Message};
 /// This limits what the server does not have to be told about: QoS 0. A message that does not fit is
 /// dropped, and [counted](crate::Messages::dropped). Messages at QoS 1 and 2 always fit: as long as
 /// they are unread they are not acknowledged, and the server sends no more than
-/// [`receive_maximum`](crate::Options::receive_maximum) of them.
+/// [`receive_maximum`](crate::Options::receive_maximum) of them. When the server has lost the session,
+/// and thereby forgotten that it has sent them, they count among those at QoS 0, and the oldest are
+/// dropped if they are too many.
 ///
 /// ```
 /// use transport_tokio::StreamLimits;
@@ -56,7 +58,7 @@ pub(crate) struct Inbox {
 struct State {
     messages: VecDeque<Delivery>,
     limits: StreamLimits,
-    /// How many of them are at QoS 0, and the bytes of their payloads.
+    /// How many of them need no acknowledgement, and the bytes of their payloads.
     unreliable: usize,
     bytes: usize,
     dropped: u64,
@@ -80,7 +82,7 @@ impl Inbox {
 
     pub(crate) fn push(&self, delivery: Delivery) -> Pushed {
         let mut state = self.lock();
-        if delivery.message.qos == QoS::AtMostOnce {
+        if delivery.receipt.is_none() {
             let len = delivery.message.payload.len();
             let State { limits, unreliable, bytes, .. } = *state;
             // A lone one may be as long as it likes.
@@ -123,6 +125,26 @@ impl Inbox {
         });
     }
 
+    /// The server has forgotten what it sent: there is nothing to acknowledge. How many messages were
+    /// too many.
+    pub(crate) fn forget_receipts(&self) -> u64 {
+        let mut state = self.lock();
+        let State { messages, unreliable, bytes, limits, dropped, .. } = &mut *state;
+        for delivery in messages.iter_mut().filter(|delivery| delivery.receipt.is_some()) {
+            delivery.receipt = None;
+            *unreliable += 1;
+            *bytes += delivery.message.payload.len();
+        }
+        let before = *dropped;
+        while *unreliable > limits.messages || *unreliable > 1 && *bytes > limits.bytes {
+            let Some(oldest) = messages.pop_front() else { break };
+            *unreliable -= 1;
+            *bytes -= oldest.message.payload.len();
+            *dropped += 1;
+        }
+        *dropped - before
+    }
+
     /// Nothing will come after what is there. The first cause stays.
     pub(crate) fn end(&self, cause: Option<SubscribeError>) -> Option<Waker> {
         let mut state = self.lock();
@@ -150,7 +172,7 @@ impl Inbox {
 impl State {
     fn pop(&mut self) -> Option<Delivery> {
         let delivery = self.messages.pop_front()?;
-        if delivery.message.qos == QoS::AtMostOnce {
+        if delivery.receipt.is_none() {
             self.unreliable -= 1;
             self.bytes -= delivery.message.payload.len();
         }

@@ -66,14 +66,19 @@ impl Received {
         cx: &mut Context<'_>,
         io: &mut BoxedTransport,
     ) -> Poll<io::Result<usize>> {
-        if self.buffer.len() >= READ_BUFFER {
-            return Poll::Pending; // what is there has to be taken first
+        if self.is_full() {
+            return Poll::Pending;
         }
         let wanted = self.appetite.max(MIN_READ).min(READ_BUFFER - self.buffer.len());
         self.buffer.reserve(wanted);
         let count = ready!(pin!(io.read_buf(&mut self.buffer)).poll(cx))?;
         self.appetite = if count >= wanted { wanted * 2 } else { count.next_power_of_two() };
         Poll::Ready(Ok(count))
+    }
+
+    /// Whether nothing can be read before something has been understood.
+    pub(crate) fn is_full(&self) -> bool {
+        self.buffer.len() >= READ_BUFFER
     }
 
     /// Forgets everything: the connection has ended.
@@ -171,7 +176,7 @@ impl Received {
                 {
                     return Err(ConnectionError::NotTrusted);
                 }
-                state.connected(now, ack.session_present);
+                state.connected(ack.session_present);
                 let assigned = ack.assigned_client_identifier.map(|id| id.as_str().into());
                 state.response_information =
                     ack.response_information.map(|text| text.as_str().into());

@@ -1,7 +1,7 @@
 //! Which streams get a message.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     hash::{BuildHasher, RandomState},
     sync::Arc,
     task::Waker,
@@ -32,20 +32,31 @@ pub(crate) fn local(filter: &str) -> &str {
 /// The streams there are, and a memory of which topics they want.
 #[derive(Debug)]
 pub(crate) struct Routes {
-    streams: Vec<Option<(Interest, Arc<Inbox>)>>,
+    streams: BTreeMap<StreamId, Route>,
+    /// None is used twice.
+    next_id: StreamId,
     exact: HashMap<Box<str>, Vec<StreamId>>,
     wildcard: Vec<(Box<str>, StreamId)>,
     unclaimed: Vec<StreamId>,
     /// The topics seen last, by their hash.
-    cache: Vec<Option<Route>>,
+    cache: Vec<Option<Known>>,
     hasher: RandomState,
 }
 
-pub(crate) type StreamId = usize;
+pub(crate) type StreamId = u64;
+
+/// A stream.
+#[derive(Debug)]
+struct Route {
+    interest: Interest,
+    /// The filters that are subscribed to for it.
+    subscribed: Vec<Box<str>>,
+    inbox: Arc<Inbox>,
+}
 
 /// A topic and its readers.
 #[derive(Clone, Debug)]
-struct Route {
+struct Known {
     topic: Arc<str>,
     readers: Arc<[Arc<Inbox>]>,
 }
@@ -57,7 +68,8 @@ const MAX_CACHED: usize = 256;
 impl Default for Routes {
     fn default() -> Self {
         Self {
-            streams: Vec::new(),
+            streams: BTreeMap::new(),
+            next_id: 0,
             exact: HashMap::new(),
             wildcard: Vec::new(),
             unclaimed: Vec::new(),
@@ -68,10 +80,15 @@ impl Default for Routes {
 }
 
 impl Routes {
-    pub(crate) fn insert(&mut self, interest: Interest, inbox: Arc<Inbox>) -> StreamId {
+    pub(crate) fn insert(
+        &mut self,
+        interest: Interest,
+        subscribed: Vec<Box<str>>,
+        inbox: Arc<Inbox>,
+    ) -> StreamId {
         self.cache.clear();
-        let free = self.streams.iter().position(Option::is_none);
-        let id = free.unwrap_or(self.streams.len());
+        let id = self.next_id;
+        self.next_id += 1;
         match &interest {
             Interest::Filters(filters) => {
                 for filter in filters {
@@ -84,18 +101,14 @@ impl Routes {
             }
             Interest::Unclaimed => self.unclaimed.push(id),
         }
-        let stream = Some((interest, inbox));
-        if id < self.streams.len() {
-            self.streams[id] = stream;
-        } else {
-            self.streams.push(stream);
-        }
+        self.streams.insert(id, Route { interest, subscribed, inbox });
         id
     }
 
-    pub(crate) fn remove(&mut self, id: StreamId) {
+    /// Whether there was such a stream.
+    pub(crate) fn remove(&mut self, id: StreamId) -> bool {
         self.cache.clear();
-        let Some((interest, _)) = self.streams.get_mut(id).and_then(Option::take) else { return };
+        let Some(Route { interest, .. }) = self.streams.remove(&id) else { return false };
         match interest {
             Interest::Filters(filters) => {
                 for filter in filters {
@@ -110,27 +123,26 @@ impl Routes {
             }
             Interest::Unclaimed => self.unclaimed.retain(|other| *other != id),
         }
+        true
     }
 
-    /// Ends the streams that read a filter which the server refuses.
-    pub(crate) fn refuse(&self, filter: &str, error: &SubscribeError, wakers: &mut Vec<Waker>) {
-        let wanted = local(filter);
-        for (interest, inbox) in self.streams.iter().flatten() {
-            if let Interest::Filters(filters) = interest
-                && filters.iter().any(|filter| **filter == *wanted)
-            {
-                wakers.extend(inbox.end(Some(error.clone())));
-            }
+    /// Ends the streams for which a filter is subscribed to that the server refuses.
+    pub(crate) fn refuse(&mut self, filter: &str, error: &SubscribeError, wakers: &mut Vec<Waker>) {
+        let concerned: Vec<_> = self
+            .streams
+            .iter()
+            .filter(|(_, route)| route.subscribed.iter().any(|other| **other == *filter))
+            .map(|(id, route)| (*id, Arc::clone(&route.inbox)))
+            .collect();
+        for (id, inbox) in concerned {
+            self.remove(id);
+            wakers.extend(inbox.end(Some(error.clone())));
         }
     }
 
     /// All streams.
     pub(crate) fn inboxes(&self) -> impl Iterator<Item = &Arc<Inbox>> {
-        self.streams.iter().flatten().map(|(_, inbox)| inbox)
-    }
-
-    pub(crate) fn inbox(&self, id: StreamId) -> Option<&Arc<Inbox>> {
-        self.streams.get(id)?.as_ref().map(|(_, inbox)| inbox)
+        self.streams.values().map(|route| &route.inbox)
     }
 
     /// The topic's name to keep, and who reads it.
@@ -141,7 +153,7 @@ impl Routes {
         {
             return (Arc::clone(&route.topic), Arc::clone(&route.readers));
         }
-        let route = Route { topic: topic.as_str().into(), readers: self.readers(topic) };
+        let route = Known { topic: topic.as_str().into(), readers: self.readers(topic) };
         let found = (Arc::clone(&route.topic), Arc::clone(&route.readers));
         if topic.len() <= MAX_CACHED {
             if self.cache.is_empty() {
@@ -165,7 +177,8 @@ impl Routes {
         }
         ids.sort_unstable();
         ids.dedup();
-        ids.into_iter().filter_map(|id| self.inbox(id).cloned()).collect()
+        let inbox = |id| self.streams.get(&id).map(|route| Arc::clone(&route.inbox));
+        ids.into_iter().filter_map(inbox).collect()
     }
 }
 
@@ -183,9 +196,9 @@ mod tests {
         let mut routes = Routes::default();
         let [narrow, wide, rest] = [0; 3].map(|_| Arc::new(Inbox::new(StreamLimits::default())));
         let ids = [
-            routes.insert(filters(&["a/b", "a/+", "+/b"]), Arc::clone(&narrow)),
-            routes.insert(filters(&["#"]), Arc::clone(&wide)),
-            routes.insert(Interest::Unclaimed, Arc::clone(&rest)),
+            routes.insert(filters(&["a/b", "a/+", "+/b"]), Vec::new(), Arc::clone(&narrow)),
+            routes.insert(filters(&["#"]), Vec::new(), Arc::clone(&wide)),
+            routes.insert(Interest::Unclaimed, Vec::new(), Arc::clone(&rest)),
         ];
         let readers = |routes: &mut Routes, topic| {
             let (name, readers) = routes.find(Topic::new(topic).unwrap());

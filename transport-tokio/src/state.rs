@@ -410,6 +410,11 @@ impl State {
         self.complete(key, outcome);
     }
 
+    /// Whether everything has been sent and has its outcome.
+    pub(crate) fn has_finished(&self) -> bool {
+        self.machine.is_connected() && self.unfinished() == 0 && self.out.is_empty()
+    }
+
     /// How many publishes have no outcome yet.
     pub(crate) fn unfinished(&self) -> usize {
         self.machine.store().flights() + self.queue.len()
@@ -460,10 +465,9 @@ impl State {
     }
 
     /// The server has accepted the connection.
-    pub(crate) fn connected(&mut self, now: Instant, session_present: bool) {
+    pub(crate) fn connected(&mut self, session_present: bool) {
         self.connection += 1;
         self.counters.connections += 1;
-        self.recover_lost(now);
         self.subscriptions.connected(session_present);
         if session_present {
             // What was not acknowledged comes again.
@@ -474,6 +478,11 @@ impl State {
             self.shared.retain(|_, shares| {
                 shares.qos != QoS::AtLeastOnce || shares.connection >= connection
             });
+        } else {
+            self.shared.clear();
+            for inbox in self.routes.inboxes() {
+                self.counters.dropped += inbox.forget_receipts();
+            }
         }
     }
 
@@ -555,7 +564,15 @@ impl State {
     /// Changes that have to be on disk before what was written since the last time is sent, if there
     /// are any, with all others, and the number of their batch.
     pub(crate) fn take_urgent_changes(&mut self) -> Option<(u64, Changes)> {
-        if self.machine.store().is_urgent() { self.take_changes() } else { None }
+        if !self.machine.store().is_urgent() {
+            return None;
+        }
+        let batch = self.batch;
+        // They may have cancelled each other out, which somebody may wait to be told.
+        self.take_changes().or_else(|| {
+            self.batch += 1;
+            Some((batch, Changes::default()))
+        })
     }
 
     /// What has to be on disk some time.
@@ -599,12 +616,17 @@ impl State {
         }
     }
 
-    pub(crate) fn listen(&mut self, interest: Interest, inbox: &Arc<Inbox>) -> StreamId {
+    pub(crate) fn listen(
+        &mut self,
+        interest: Interest,
+        subscribed: Vec<Box<str>>,
+        inbox: &Arc<Inbox>,
+    ) -> StreamId {
         self.handles += 1;
         if self.closed {
             inbox.end(Some(SubscribeError::Closed));
         }
-        self.routes.insert(interest, Arc::clone(inbox))
+        self.routes.insert(interest, subscribed, Arc::clone(inbox))
     }
 
     /// A handle is gone. Without any the client closes.

@@ -7,11 +7,11 @@ use std::{
 };
 
 use futures_core::Stream;
-use mqtt_core::{Filter, QoS, ReasonCode, Receipt, RetainHandling, TopicError};
+use mqtt_core::{Filter, QoS, ReasonCode, Receipt, RetainHandling, TopicError, Version};
 use tokio::sync::oneshot;
 
 use crate::{
-    error::SubscribeError,
+    error::{Invalid, SubscribeError},
     inbox::{Delivery, Inbox, StreamLimits},
     message::Message,
     routes::{Interest, StreamId, local},
@@ -258,7 +258,7 @@ impl<'a> Subscribe<'a> {
 
     async fn make(self) -> Result<Messages, SubscribeError> {
         let Self { shared, wanted } = self;
-        wanted.check()?;
+        wanted.check(shared.with(|state| state.machine.version()))?;
         let messages = wanted.stream();
         let interest = wanted.interest();
         let answers = wanted.attach(interest, &messages.inbox, &messages.client, shared);
@@ -294,8 +294,18 @@ impl Wanted {
         self.filters.push((filter.into(), qos));
     }
 
-    fn check(&self) -> Result<(), TopicError> {
-        self.filters.iter().try_for_each(|(filter, _)| Filter::new(filter).map(drop))
+    /// Whether all that can be asked for.
+    fn check(&self, version: Version) -> Result<(), SubscribeError> {
+        for (filter, qos) in &self.filters {
+            let checked = self.terms(*qos).check(version, Filter::new(filter)?);
+            checked.map_err(|error| SubscribeError::Invalid(Invalid::Packet(error)))?;
+        }
+        Ok(())
+    }
+
+    fn terms(&self, qos: QoS) -> Terms {
+        let &Self { no_local, retain_as_published, retain_handling, .. } = self;
+        Terms { qos, no_local, retain_as_published, retain_handling }
     }
 
     /// A stream without a client.
@@ -320,17 +330,15 @@ impl Wanted {
         client: &Attachment,
         shared: &Arc<Shared>,
     ) -> Vec<oneshot::Receiver<Answer>> {
-        let &Self { no_local, retain_as_published, retain_handling, .. } = self;
+        let subscribed = self.filters.iter().map(|(filter, _)| filter.clone()).collect();
         let (id, answers) = shared.act(|state| {
-            let mut add = |(filter, qos): &(Box<str>, QoS)| {
-                let terms = Terms { qos: *qos, no_local, retain_as_published, retain_handling };
-                state.subscriptions.add(filter, terms)
-            };
+            let mut add =
+                |(filter, qos): &(Box<str>, QoS)| state.subscriptions.add(filter, self.terms(*qos));
             let answers = self.filters.iter().map(&mut add).collect();
             if state.closed {
                 state.subscriptions.close();
             }
-            (state.listen(interest, inbox), answers)
+            (state.listen(interest, subscribed, inbox), answers)
         });
         let _ = client.set((Arc::clone(shared), id)); // there was none
         answers
@@ -379,7 +387,7 @@ impl Streams {
     pub fn subscribe(&mut self, filter: &str, qos: QoS) -> Result<Messages, TopicError> {
         let mut wanted = Wanted::default();
         wanted.add(filter, qos);
-        wanted.check()?;
+        Filter::new(filter)?;
         Ok(self.declare(wanted.interest(), wanted))
     }
 

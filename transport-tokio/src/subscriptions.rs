@@ -3,8 +3,8 @@
 use std::collections::{HashMap, VecDeque};
 
 use mqtt_core::{
-    Client as Machine, Filter, Instant, PacketId, QoS, ReasonCode, RetainHandling, SendError,
-    Subscribe, Subscription, Unsubscribe, store::Store,
+    Client as Machine, EncodeError, Filter, Instant, PacketId, QoS, ReasonCode, RetainHandling,
+    SendError, Subscribe, Subscription, Unsubscribe, Version, store::Store,
 };
 use tokio::sync::oneshot;
 
@@ -20,6 +20,32 @@ pub(crate) struct Terms {
     pub(crate) no_local: bool,
     pub(crate) retain_as_published: bool,
     pub(crate) retain_handling: RetainHandling,
+}
+
+impl Terms {
+    /// Terms that suit both.
+    fn and(self, other: Self) -> Self {
+        Self {
+            qos: self.qos.max(other.qos),
+            no_local: self.no_local && other.no_local,
+            retain_as_published: self.retain_as_published || other.retain_as_published,
+            retain_handling: other.retain_handling, // of the next SUBSCRIBE alone
+        }
+    }
+
+    /// Whether they can be said of this filter.
+    pub(crate) fn check(self, version: Version, filter: Filter<'_>) -> Result<(), EncodeError> {
+        let extended = self.no_local
+            || self.retain_as_published
+            || self.retain_handling != RetainHandling::Send;
+        if extended && !version.is_v5() {
+            return Err(EncodeError::Version);
+        }
+        if self.no_local && filter.is_shared() {
+            return Err(EncodeError::SharedNoLocal);
+        }
+        Ok(())
+    }
 }
 
 /// What becomes of a request to subscribe.
@@ -55,7 +81,10 @@ struct Entry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Known {
     Absent,
-    Asked,
+    /// On top of one that is there, perhaps.
+    Asked {
+        present: bool,
+    },
     Present,
     Leaving,
 }
@@ -74,7 +103,7 @@ const BATCH: usize = 8;
 impl Entry {
     fn need(&self) -> Need {
         match self.known {
-            Known::Asked | Known::Leaving => Need::Nothing, // when it has been answered
+            Known::Asked { .. } | Known::Leaving => Need::Nothing, // when it has been answered
             _ if self.streams > 0 && self.ask => Need::Subscribe,
             Known::Present if self.streams == 0 => Need::Unsubscribe,
             _ => Need::Nothing,
@@ -95,7 +124,7 @@ impl Subscriptions {
             waiting: Vec::new(),
             leaving: Vec::new(),
         });
-        entry.terms = terms;
+        entry.terms = if entry.streams == 0 { terms } else { entry.terms.and(terms) };
         entry.streams += 1;
         entry.ask = true;
         entry.waiting.push(sender);
@@ -216,7 +245,8 @@ impl Subscriptions {
             if let Some(entry) = self.filters.get_mut(name) {
                 entry.is_due = false;
                 if need == Need::Subscribe {
-                    (entry.known, entry.ask) = (Known::Asked, false);
+                    let present = entry.known == Known::Present;
+                    (entry.known, entry.ask) = (Known::Asked { present }, false);
                 } else {
                     entry.known = Known::Leaving;
                 }
@@ -270,10 +300,12 @@ impl Subscriptions {
         refused: &mut impl FnMut(&str, SubscribeError),
     ) {
         let Some(entry) = self.filters.get_mut(name) else { return };
-        entry.known = Known::Absent;
+        // A subscription that was there is there no less.
+        let present = matches!(entry.known, Known::Present | Known::Asked { present: true });
+        entry.known = if present { Known::Present } else { Known::Absent };
         if !entry.ask {
             entry.waiting.retain(|waiting| !waiting.is_closed());
-            let reading = entry.streams > entry.waiting.len();
+            let reading = !present && entry.streams > entry.waiting.len();
             for waiting in entry.waiting.drain(..) {
                 let _ = waiting.send(Err(error.clone())); // or nobody wants to know
             }
@@ -304,7 +336,7 @@ impl Subscriptions {
         for name in self.asked.drain().flat_map(|(_, names)| names) {
             if let Some(entry) = self.filters.get_mut(&name) {
                 // It may be there or not; either way it is asked for, or asked to go.
-                entry.ask |= entry.known == Known::Asked;
+                entry.ask |= matches!(entry.known, Known::Asked { .. });
                 entry.known = Known::Present;
             }
         }
