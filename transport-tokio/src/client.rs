@@ -394,7 +394,7 @@ impl Drop for Client {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Farewell {
-    /// What the server is told; before 5.0 always success.
+    /// What the server is told; before 5.0, and instead of a reason that only servers give, success.
     pub reason: ReasonCode,
     /// Seconds that the server shall keep the session; 5.0 only, and only if
     /// [`Options::session_expiry_interval`] was not 0. Unless given, a session that this client

@@ -469,19 +469,23 @@ async fn closing(shared: Arc<Shared>) {
     time::sleep_until(shared.at(until)).await;
 }
 
-/// Writes DISCONNECT.
+/// Writes DISCONNECT, with as much of what it is to say as may be said: without one the server would
+/// publish the will.
 fn say_goodbye(state: &mut State, now: Instant, closing: &Closing, own_session: bool) {
     if !state.machine.is_connected() {
         return;
     }
     let v5 = state.machine.version().is_v5();
     let expiry = closing.session_expiry_interval.or(own_session.then_some(0)).filter(|_| v5);
-    let list = [Property::SessionExpiryInterval(expiry.unwrap_or_default())];
-    let properties = if expiry.is_some() { (&list).into() } else { Default::default() };
+    let list = Vec::from_iter(expiry.map(Property::SessionExpiryInterval));
     let reason = if v5 { closing.reason } else { ReasonCode::Success };
-    let disconnect = Disconnect { reason, properties };
-    if let Err(error) = state.machine.disconnect(now, &disconnect, &mut state.out) {
-        tracing::warn!(%error, "no DISCONNECT could be sent");
+    let attempts = [(reason, &list[..]), (reason, &[]), (ReasonCode::Success, &[])];
+    for (reason, properties) in attempts {
+        let disconnect = Disconnect { reason, properties: properties.into() };
+        match state.machine.disconnect(now, &disconnect, &mut state.out) {
+            Ok(()) => return,
+            Err(error) => tracing::warn!(%error, ?reason, "not to be said in a DISCONNECT"),
+        }
     }
 }
 

@@ -47,8 +47,8 @@ impl Message {
 pub struct PublishProperties {
     /// The payload is UTF-8 text; this is not checked.
     pub payload_format_indicator: Option<bool>,
-    /// Seconds after which the message is no longer worth delivering. Waiting in this program
-    /// counts.
+    /// Seconds after which the message is no longer worth delivering. Waiting to be sent counts; it
+    /// begins anew when the message has to be published again, or by the next program.
     pub message_expiry_interval: Option<u32>,
     /// What the payload is, in terms that sender and receiver agree on.
     pub content_type: Option<String>,

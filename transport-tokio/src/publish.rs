@@ -225,7 +225,7 @@ impl Future for Offering<'_> {
                 None => match state.offer(now, draft)? {
                     Some(accepted) => accepted,
                     None => {
-                        *ticket = Some(state.wait(draft, cx.waker().clone()));
+                        *ticket = Some(state.wait(now, draft, cx.waker().clone()));
                         return Poll::Pending;
                     }
                 },
@@ -245,8 +245,7 @@ impl Future for Offering<'_> {
 impl Drop for Offering<'_> {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket {
-            let now = self.shared.now();
-            self.shared.act(|state| state.withdraw(now, ticket));
+            self.shared.act(|state| state.withdraw(ticket));
         }
     }
 }

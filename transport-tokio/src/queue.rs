@@ -95,6 +95,8 @@ pub(crate) struct Queue {
 #[derive(Debug)]
 pub(crate) struct Waiter {
     pub(crate) draft: Draft<'static>,
+    /// When it is no longer worth delivering.
+    pub(crate) until: Option<Instant>,
     /// Who is told that it has been, and then the outcome.
     pub(crate) key: Key,
     pub(crate) waker: Waker,

@@ -227,14 +227,16 @@ impl State {
             return Ok(None);
         }
         let key = (draft.qos != QoS::AtMostOnce).then(|| self.outcomes.expect());
-        self.enqueue(now, draft.take(), key);
+        let until = expires(now, draft);
+        self.enqueue(draft.take(), until, key);
         Ok(Some(Accepted { key }))
     }
 
     /// Lets a message for which there is no room wait for it.
-    pub(crate) fn wait(&mut self, draft: &mut Draft<'_>, waker: Waker) -> Ticket {
+    pub(crate) fn wait(&mut self, now: Instant, draft: &mut Draft<'_>, waker: Waker) -> Ticket {
         let key = self.outcomes.expect();
-        let number = self.queue.wait(Waiter { draft: draft.take(), key, waker });
+        let until = expires(now, draft);
+        let number = self.queue.wait(Waiter { draft: draft.take(), until, key, waker });
         Ticket { number, key }
     }
 
@@ -255,26 +257,26 @@ impl State {
     }
 
     /// Takes a message back, if it has not been accepted.
-    pub(crate) fn withdraw(&mut self, now: Instant, ticket: Ticket) {
+    pub(crate) fn withdraw(&mut self, ticket: Ticket) {
         if self.queue.leave(ticket.number).is_some() {
             self.outcomes.forget(ticket.key);
-            self.admit(now);
+            self.admit();
         } else {
             self.outcomes.detach(ticket.key);
         }
     }
 
     /// Accepts the messages that have waited longest, as far as there is room. Whether there were any.
-    fn admit(&mut self, now: Instant) -> bool {
+    fn admit(&mut self) -> bool {
         let mut admitted = false;
-        while let Some(Waiter { draft, key, waker }) = self.queue.next_admitted() {
+        while let Some(Waiter { draft, until, key, waker }) = self.queue.next_admitted() {
             admitted = true;
             self.wakers.push(waker);
             if draft.qos == QoS::AtMostOnce {
                 self.wakers.extend(self.outcomes.complete(key, Ok(Published::SUCCESS)));
-                self.enqueue(now, draft, None);
+                self.enqueue(draft, until, None);
             } else {
-                self.enqueue(now, draft, Some(key));
+                self.enqueue(draft, until, Some(key));
             }
         }
         admitted
@@ -294,25 +296,13 @@ impl State {
         key
     }
 
-    fn enqueue(&mut self, now: Instant, draft: Draft<'static>, key: Option<Key>) {
+    fn enqueue(&mut self, draft: Draft<'static>, until: Option<Instant>, key: Option<Key>) {
         let number = self.next_number;
         self.next_number += 1;
-        let queued = self.queued(now, number, draft, key);
-        self.queue.push(queued);
-    }
-
-    fn queued(
-        &mut self,
-        now: Instant,
-        number: u64,
-        draft: Draft<'static>,
-        key: Option<Key>,
-    ) -> Queued {
         if draft.qos != QoS::AtMostOnce {
             self.keep_queued(number, &draft);
         }
-        let until = expires(now, &draft);
-        Queued { draft, key, until, number }
+        self.queue.push(Queued { draft, key, until, number });
     }
 
     /// Notes a message that waits in the journal. One that makes no packet will be told so when its
@@ -354,8 +344,8 @@ impl State {
 
     /// Sends what waits, as far as it may be.
     fn drain(&mut self, now: Instant) {
-        while self.drain_queue(now) && self.admit(now) {}
-        self.admit(now);
+        while self.drain_queue(now) && self.admit() {}
+        self.admit();
     }
 
     /// Whether nothing is left in the queue.
@@ -455,8 +445,9 @@ impl State {
             match lost.publish(version) {
                 Some(publish) if lost.flight == Flight::AwaitAck => {
                     let draft = Draft::from_packet(&publish);
-                    let queued = self.queued(now, number, draft, key);
-                    again.push(queued);
+                    self.keep_queued(number, &draft);
+                    let until = expires(now, &draft);
+                    again.push(Queued { draft, key, until, number });
                 }
                 _ => self.complete(key, Err(PublishError::SessionLost)),
             }

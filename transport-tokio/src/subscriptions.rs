@@ -155,7 +155,10 @@ impl Subscriptions {
             if let Some(entry) = self.filters.get_mut(filter) {
                 entry.is_due = true;
             }
-        } else if entry.streams == 0 && entry.known == Known::Absent && !is_due {
+        } else if entry.streams == 0 && entry.known == Known::Absent {
+            if is_due {
+                self.due.retain(|due| **due != *filter);
+            }
             self.filters.remove(filter); // and whoever waits learns by that
         }
     }
