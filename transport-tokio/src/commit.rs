@@ -11,7 +11,7 @@ use crate::{
     error::{ConnectError, ConnectionError},
     kept::{Changes, Kept, Queued},
     options::Options,
-    state::Shared,
+    shared::Shared,
 };
 
 /// Without a session file there is nothing to do.

@@ -22,7 +22,8 @@ use crate::{
     options::{Options, Reconnect},
     out::{Out, SLICES},
     receive::Received,
-    state::{Closing, NEVER, Shared, State},
+    shared::{NEVER, Shared},
+    state::{Closing, State},
     status::Status,
     transport::{BoxedTransport, Connector},
 };

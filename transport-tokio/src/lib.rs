@@ -64,6 +64,7 @@ mod queue;
 mod receive;
 mod request;
 mod routes;
+mod shared;
 mod state;
 mod status;
 mod stream;

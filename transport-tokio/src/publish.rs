@@ -15,7 +15,8 @@ use crate::{
     message::PublishProperties,
     outcome::{Key, Outcome, Published},
     queue::Draft,
-    state::{Accepted, NEVER, Shared, Ticket},
+    shared::{NEVER, Shared},
+    state::{Accepted, Ticket},
 };
 
 /// A message to be published; awaiting it publishes it. Made by

@@ -7,9 +7,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use mqtt_core::{Instant, QoS};
+use mqtt_core::{Instant, Payload, Properties, Publish, QoS, Topic};
 
-use crate::{message::PublishProperties, outcome::Key};
+use crate::{
+    error::{Invalid, PublishError},
+    message::PublishProperties,
+    outcome::Key,
+};
 
 /// How much may wait to be sent.
 ///
@@ -192,3 +196,41 @@ impl Queue {
 
 /// For how many messages an emptied queue keeps its memory.
 const MAX_KEPT: usize = 4096;
+
+impl Draft<'_> {
+    /// Makes a packet of it, with this much of its expiry interval left.
+    pub(crate) fn with_packet<R>(
+        &self,
+        expiry: Option<u32>,
+        act: impl FnOnce(&Publish<'_>) -> R,
+    ) -> Result<R, PublishError> {
+        let topic = Topic::new(&self.topic)
+            .map_err(|error| PublishError::Invalid(Invalid::Topic(error)))?;
+        let list = match &self.properties {
+            Some(properties) => properties.for_packet(expiry)?,
+            None => Vec::new(),
+        };
+        Ok(act(&Publish {
+            topic,
+            payload: Payload::shared(&self.payload),
+            qos: self.qos,
+            retain: self.retain,
+            properties: Properties::from(&list[..]),
+        }))
+    }
+
+    /// What a packet was made of.
+    pub(crate) fn from_packet(publish: &Publish<'_>) -> Draft<'static> {
+        let payload = match publish.payload.owner() {
+            Some(owner) => owner.clone(),
+            None => Bytes::copy_from_slice(publish.payload.as_bytes()),
+        };
+        Draft {
+            topic: publish.topic.as_str().to_owned().into(),
+            payload,
+            qos: publish.qos,
+            retain: publish.retain,
+            properties: PublishProperties::from_packet(publish.properties),
+        }
+    }
+}

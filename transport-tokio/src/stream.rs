@@ -15,7 +15,7 @@ use crate::{
     inbox::{Delivery, Inbox, StreamLimits},
     message::Message,
     routes::{Interest, StreamId, local},
-    state::Shared,
+    shared::Shared,
     subscriptions::{Answer, Terms},
 };
 

@@ -1,0 +1,98 @@
+//! What the handles and the driver have in common.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use atomic_waker::AtomicWaker;
+use mqtt_core::{Instant, ReasonCode, Receipt};
+use tokio::{sync::watch, time};
+
+use crate::{
+    kept::{Kept, Queued},
+    options::Options,
+    state::State,
+    status::Status,
+};
+
+/// What the handles and the driver have in common.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    state: Mutex<State>,
+    /// Acknowledgements that have been given and not yet passed on. Apart, so that a reader does not
+    /// wait for the driver.
+    answers: Mutex<Vec<(Receipt, ReasonCode)>>,
+    pub(crate) driver: AtomicWaker,
+    pub(crate) status: watch::Sender<Status>,
+    /// The number of the last batch of changes that is on disk.
+    pub(crate) durable: watch::Sender<u64>,
+    start: time::Instant,
+}
+
+/// Stands for the number of a batch when nothing more will be on disk.
+pub(crate) const NEVER: u64 = u64::MAX;
+
+impl Shared {
+    /// A client without a connection.
+    pub(crate) fn new(options: &Options, store: Kept, restored: Vec<Queued>) -> Arc<Self> {
+        let state = State::new(options, store, restored);
+        let shared = Self {
+            state: Mutex::new(state),
+            answers: Mutex::default(),
+            driver: AtomicWaker::new(),
+            status: watch::Sender::new(Status::Connecting),
+            durable: watch::Sender::new(0),
+            start: time::Instant::now(),
+        };
+        Arc::new(shared)
+    }
+
+    pub(crate) fn now(&self) -> Instant {
+        Instant::from_millis(self.start.elapsed().as_millis() as u64)
+    }
+
+    pub(crate) fn at(&self, instant: Instant) -> time::Instant {
+        self.start + Duration::from_millis(instant.as_millis())
+    }
+
+    /// Does something to the state, then wakes whom it concerns.
+    pub(crate) fn with<R>(&self, act: impl FnOnce(&mut State) -> R) -> R {
+        let mut state = self.lock();
+        let result = act(&mut state);
+        let wakers = std::mem::take(&mut state.wakers);
+        drop(state);
+        for waker in wakers {
+            waker.wake();
+        }
+        result
+    }
+
+    /// The same, for something that the driver has to go on with.
+    pub(crate) fn act<R>(&self, act: impl FnOnce(&mut State) -> R) -> R {
+        let result = self.with(act);
+        self.driver.wake();
+        result
+    }
+
+    /// The application has taken a message.
+    pub(crate) fn acknowledge(&self, receipt: Receipt, reason: ReasonCode) {
+        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        answers.push((receipt, reason));
+        let first = answers.len() == 1;
+        drop(answers);
+        if first {
+            self.driver.wake(); // once is enough
+        }
+    }
+
+    /// What has been acknowledged since the last time.
+    pub(crate) fn take_answers(&self) -> Vec<(Receipt, ReasonCode)> {
+        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut answers)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
