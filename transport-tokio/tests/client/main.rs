@@ -1,0 +1,7 @@
+//! The client against a server in the same process, on a clock that is told the time.
+//!
+//! One program, so that it is linked once: a module for each theme.
+
+mod publishing;
+mod subscribing;
+mod support;
