@@ -92,7 +92,7 @@ impl Client {
     ) -> Result<Self, ConnectError> {
         let (client, driver) = Self::with_connector(connector, options)?;
         tokio::spawn(driver);
-        client.connected().await?;
+        client.first_connection().await?;
         Ok(client)
     }
 
@@ -135,19 +135,28 @@ impl Client {
     ///
     /// [`ConnectionError`] if there will be none any more.
     pub async fn connected(&self) -> Result<(), ConnectionError> {
+        self.settled(|status| matches!(status, Status::Connected { .. })).await
+    }
+
+    /// Resolves when there has been a connection, however short.
+    async fn first_connection(&self) -> Result<(), ConnectionError> {
+        self.settled(|_| self.counters().connections > 0).await
+    }
+
+    /// Resolves when it is so, unless the client ends before.
+    async fn settled(&self, so: impl Fn(&Status) -> bool) -> Result<(), ConnectionError> {
         let mut status = self.shared.status.subscribe();
-        let settled =
-            |status: &Status| status.is_final() || matches!(status, Status::Connected { .. });
+        let settled = |status: &Status| status.is_final() || so(status);
         let Ok(status) = status.wait_for(settled).await else {
             return Err(ConnectionError::Closed); // never: the sender is here
         };
         match &*status {
-            Status::Connected { .. } => Ok(()),
             Status::Failed(error) => Err(error.clone()),
             Status::TakenOver => {
                 Err(ConnectionError::Disconnected(ReasonCode::SessionTakenOver.into()))
             }
-            _ => Err(ConnectionError::Closed),
+            Status::Closed => Err(ConnectionError::Closed),
+            _ => Ok(()),
         }
     }
 

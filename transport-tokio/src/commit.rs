@@ -92,14 +92,14 @@ impl Committer {
     /// Puts a batch on disk; to be called when idle. Who waits for it is told by its number.
     pub(crate) fn begin(&mut self, shared: &Arc<Shared>, batch: u64, changes: Changes) {
         if changes.is_empty() {
-            shared.durable.send_replace(batch);
+            shared.durable.send_modify(|durable| durable.batch = batch);
             return;
         }
         let Place::Idle(mut disk) = std::mem::take(&mut self.disk) else { return };
         let shared = Arc::clone(shared);
         self.disk = Place::Busy(tokio::task::spawn_blocking(move || {
             disk.commit(&changes)?;
-            shared.durable.send_replace(batch);
+            shared.durable.send_modify(|durable| durable.batch = batch);
             Ok(disk)
         }));
     }

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use mqtt_core::{Disconnect, Instant, Property, ReasonCode};
+use mqtt_core::{Disconnect, Error, Instant, Property, ReasonCode};
 use tokio::{
     io::{AsyncReadExt, AsyncWrite, AsyncWriteExt},
     time::{self, Sleep},
@@ -22,7 +22,7 @@ use crate::{
     options::{Options, Reconnect},
     out::{Out, SLICES},
     receive::Received,
-    shared::{NEVER, Shared},
+    shared::Shared,
     state::{Closing, State},
     status::Status,
     transport::{BoxedTransport, Connector},
@@ -82,6 +82,14 @@ pub(crate) struct Task {
     failures: u32,
     /// How the client has ended.
     last: Status,
+}
+
+/// What came of it.
+struct Work {
+    /// There may be more to do at once.
+    worked: bool,
+    /// Others have something to do.
+    woke: bool,
 }
 
 /// Why a connection is over.
@@ -183,6 +191,10 @@ impl Task {
         let end = poll_fn(|cx| self.poll_turn(cx, &mut io)).await;
         let gone = match &end {
             End::Failed(ConnectionError::Transport(_)) => true,
+            // A server that has fallen silent is not waited for.
+            End::Failed(ConnectionError::Protocol(
+                Error::KeepAliveTimeout | Error::HandshakeTimeout,
+            )) => true,
             // What was written last does not follow from what is on disk.
             #[cfg(feature = "persistence")]
             End::Failed(ConnectionError::SessionFile(_)) => true,
@@ -272,8 +284,8 @@ impl Task {
             }
             let now = self.shared.now();
             let full = self.received.is_full();
-            let worked = match self.process(now) {
-                Ok(worked) => worked,
+            let Work { worked, woke } = match self.process(now) {
+                Ok(work) => work,
                 Err(end) => return Poll::Ready(end),
             };
             if let Some(end) = self.ended() {
@@ -292,6 +304,9 @@ impl Task {
                 Some(Err(error)) if !worked => return Poll::Ready(error.into()),
                 read => worked || wrote || read.is_some() || full && !self.received.is_full(),
             };
+            if woke {
+                break; // whoever reads has their turn before more is received
+            }
             if !moved && !self.timer.poll_expired(cx, &self.shared, now, self.deadline()) {
                 return Poll::Pending;
             }
@@ -311,8 +326,8 @@ impl Task {
     }
 
     /// Understands what has been received, passes on what has been asked for, and fetches what is to be
-    /// sent. Whether there may be more to do at once.
-    fn process(&mut self, now: Instant) -> Result<bool, End> {
+    /// sent.
+    fn process(&mut self, now: Instant) -> Result<Work, End> {
         let Self { shared, received, options, sending, committer, .. } = self;
         let answers = shared.take_answers();
         shared.with(|state| {
@@ -333,10 +348,11 @@ impl Task {
             }
             let commits = state.take_urgent_changes();
             let worked = more || fetches || commits.is_some();
+            let woke = !state.wakers.is_empty();
             if let Some((batch, changes)) = commits {
                 committer.begin(shared, batch, changes);
             }
-            Ok(worked)
+            Ok(Work { worked, woke })
         })
     }
 
@@ -442,7 +458,7 @@ impl Drop for Task {
         let last = std::mem::replace(&mut self.last, Status::Closed);
         tracing::info!(status = ?last, "closed");
         self.shared.with(State::close);
-        self.shared.durable.send_replace(NEVER);
+        self.shared.durable.send_modify(|durable| durable.over = true);
         self.shared.status.send_replace(last);
     }
 }

@@ -121,7 +121,9 @@ impl Inbox {
     /// Forgets QoS 1 messages that came before `connection`: the server sends them again.
     pub(crate) fn forget_before(&self, connection: u64) {
         self.lock().messages.retain(|delivery| {
-            delivery.connection >= connection || delivery.message.qos != QoS::AtLeastOnce
+            delivery.connection >= connection
+                || delivery.receipt.is_none()
+                || delivery.message.qos != QoS::AtLeastOnce
         });
     }
 

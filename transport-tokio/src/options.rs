@@ -245,7 +245,8 @@ impl Reconnect {
 
 /// Speaks for the client in enhanced authentication [MQTT-4.12.0-1].
 ///
-/// Steps must not block: they are taken by the task that drives the connection.
+/// Steps must not block, nor use their client: they are taken by the task that drives the connection,
+/// and while it does so.
 pub trait Authenticator: Send {
     /// The method's name, the same for the whole connection.
     fn method(&self) -> &str;

@@ -15,7 +15,7 @@ use crate::{
     message::PublishProperties,
     outcome::{Key, Outcome, Published},
     queue::Draft,
-    shared::{NEVER, Shared},
+    shared::Shared,
     state::{Accepted, Ticket},
 };
 
@@ -123,8 +123,8 @@ impl<'a> Publish<'a> {
         let delivery = Delivery { shared: Arc::clone(shared), key: accepted.key };
         if let Some(batch) = batch.filter(|_| accepted.key.is_some()) {
             let mut durable = shared.durable.subscribe();
-            let durable = durable.wait_for(|durable| *durable >= batch).await;
-            if durable.is_ok_and(|durable| *durable == NEVER) {
+            let durable = durable.wait_for(|durable| durable.batch >= batch || durable.over).await;
+            if durable.is_ok_and(|durable| durable.batch < batch) {
                 return Err(PublishError::Closed);
             }
         }

@@ -56,8 +56,9 @@ pub(crate) struct News {
     pub(crate) ended: Option<ConnectionError>,
 }
 
-/// How many events are handled before others may have the lock.
-const EVENTS: usize = 1024;
+/// How many events are handled before others have their turn: fewer than what an unread stream keeps, so
+/// that none is overrun before it is read.
+const EVENTS: usize = 512;
 
 impl Received {
     /// Reads once, if there is room. How much; 0 is the end.

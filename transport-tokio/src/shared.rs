@@ -25,13 +25,18 @@ pub(crate) struct Shared {
     answers: Mutex<Vec<(Receipt, ReasonCode)>>,
     pub(crate) driver: AtomicWaker,
     pub(crate) status: watch::Sender<Status>,
-    /// The number of the last batch of changes that is on disk.
-    pub(crate) durable: watch::Sender<u64>,
+    pub(crate) durable: watch::Sender<Durable>,
     start: time::Instant,
 }
 
-/// Stands for the number of a batch when nothing more will be on disk.
-pub(crate) const NEVER: u64 = u64::MAX;
+/// Which changes are on disk.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Durable {
+    /// The number of the last batch.
+    pub(crate) batch: u64,
+    /// There will be no more.
+    pub(crate) over: bool,
+}
 
 impl Shared {
     /// A client without a connection.
@@ -42,7 +47,7 @@ impl Shared {
             answers: Mutex::default(),
             driver: AtomicWaker::new(),
             status: watch::Sender::new(Status::Connecting),
-            durable: watch::Sender::new(0),
+            durable: watch::Sender::new(Durable::default()),
             start: time::Instant::now(),
         };
         Arc::new(shared)

@@ -2,7 +2,7 @@
 
 use std::{
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     task::{Context, Poll},
 };
 
@@ -35,12 +35,19 @@ pub struct Messages {
     inbox: Arc<Inbox>,
     /// What it is subscribed to.
     filters: Vec<Box<str>>,
-    /// `None` until there is a client.
-    client: Attachment,
+    client: Arc<Attachment>,
 }
 
-/// A client comes when it is made, for streams declared before.
-type Attachment = Arc<std::sync::OnceLock<(Arc<Shared>, StreamId)>>;
+/// The client of a stream: it comes when it is made, for streams declared before, and never to one that
+/// was dropped by then.
+#[derive(Debug, Default)]
+struct Attachment(OnceLock<Option<(Arc<Shared>, StreamId)>>);
+
+impl Attachment {
+    fn get(&self) -> Option<&(Arc<Shared>, StreamId)> {
+        self.0.get()?.as_ref()
+    }
+}
 
 impl Messages {
     /// The next message; `None` when there will be none any more: see [`error`](Self::error).
@@ -151,6 +158,7 @@ impl Stream for Messages {
 
 impl Drop for Messages {
     fn drop(&mut self) {
+        self.client.0.get_or_init(|| None);
         drop(self.leave());
         while let Some(delivery) = self.inbox.pop() {
             self.take(delivery);
@@ -313,7 +321,7 @@ impl Wanted {
         Messages {
             inbox: Arc::new(Inbox::new(self.limits)),
             filters: self.filters.iter().map(|(filter, _)| filter.clone()).collect(),
-            client: Attachment::default(),
+            client: Arc::default(),
         }
     }
 
@@ -327,7 +335,7 @@ impl Wanted {
         &self,
         interest: Interest,
         inbox: &Arc<Inbox>,
-        client: &Attachment,
+        client: &Arc<Attachment>,
         shared: &Arc<Shared>,
     ) -> Vec<oneshot::Receiver<Answer>> {
         let subscribed = self.filters.iter().map(|(filter, _)| filter.clone()).collect();
@@ -340,7 +348,12 @@ impl Wanted {
             }
             (state.listen(interest, subscribed, inbox), answers)
         });
-        let _ = client.set((Arc::clone(shared), id)); // there was none
+        if client.0.set(Some((Arc::clone(shared), id))).is_err() {
+            // It was dropped meanwhile. Another that is dropped undoes what it has not.
+            let filters = self.filters.iter().map(|(filter, _)| filter.clone()).collect();
+            let client = Attachment(OnceLock::from(Some((Arc::clone(shared), id))));
+            drop(Messages { inbox: Arc::clone(inbox), filters, client: Arc::new(client) });
+        }
         answers
     }
 }
@@ -375,7 +388,18 @@ struct Declared {
     wanted: Wanted,
     interest: Interest,
     inbox: Arc<Inbox>,
-    client: Attachment,
+    client: Arc<Attachment>,
+}
+
+impl Drop for Declared {
+    /// If it has no client by now it will have none.
+    fn drop(&mut self) {
+        if self.client.get().is_none()
+            && let Some(reader) = self.inbox.end(Some(SubscribeError::Closed))
+        {
+            reader.wake();
+        }
+    }
 }
 
 impl Streams {
@@ -403,12 +427,11 @@ impl Streams {
         messages
     }
 
-    /// Gives the streams their client. Those that have been dropped meanwhile need none.
-    pub(crate) fn attach(self, shared: &Arc<Shared>) {
-        for Declared { wanted, interest, inbox, client } in self.0 {
-            if Arc::strong_count(&client) > 1 {
-                drop(wanted.attach(interest, &inbox, &client, shared));
-            }
+    /// Gives the streams their client.
+    pub(crate) fn attach(mut self, shared: &Arc<Shared>) {
+        for Declared { wanted, interest, inbox, client } in &mut self.0 {
+            let interest = std::mem::replace(interest, Interest::Unclaimed);
+            drop(wanted.attach(interest, inbox, client, shared));
         }
     }
 }
