@@ -3,5 +3,6 @@
 //! One program, so that it is linked once: a module for each theme.
 
 mod publishing;
+mod receiving;
 mod subscribing;
 mod support;

@@ -82,8 +82,7 @@ async fn what_the_server_would_refuse_is_not_asked() {
             ..ConnAck::default()
         };
         let (net, client) = talk_on(terms, options(Version::V5)).await;
-        let mut error =
-            async |filter: &str| client.subscribe(filter, AtMostOnce).await.unwrap_err();
+        let error = async |filter: &str| client.subscribe(filter, AtMostOnce).await.unwrap_err();
         let wildcards = ReasonCode::WildcardSubscriptionsNotSupported;
         assert_eq!(error("a/#").await, SubscribeError::Unsupported(wildcards));
         let sharing = ReasonCode::SharedSubscriptionsNotSupported;

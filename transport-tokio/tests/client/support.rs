@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 pub(crate) use mqtt_core::ConnAck;
-pub(crate) use simulation::{Direction, Manners, Note, Script, Server, Weather, story::BOTH};
+pub(crate) use simulation::{Direction, Manners, Script, Server, Weather, story::BOTH};
 pub(crate) use tokio::time::sleep;
 pub(crate) use transport_tokio::*;
 
@@ -82,6 +82,15 @@ pub(crate) async fn settle() {
 /// Lets seconds pass.
 pub(crate) async fn pass(seconds: u64) {
     sleep(Duration::from_secs(seconds)).await;
+}
+
+/// Waits until the connection is lost. Why.
+pub(crate) async fn lost(client: &Client) -> ConnectionError {
+    let mut status = client.status();
+    let reconnecting = |status: &Status| matches!(status, Status::Reconnecting { .. });
+    let status = status.wait_for(reconnecting).await.expect("a client");
+    let Status::Reconnecting { cause, .. } = &*status else { unreachable!() };
+    cause.clone()
 }
 
 /// Polls a future once, with a waker that does nothing.
