@@ -295,6 +295,11 @@ impl Client {
         })
     }
 
+    /// The client identifier that the server has chosen (5.0), if it had to.
+    pub fn assigned_client_identifier(&self) -> Option<String> {
+        self.shared.with(|state| state.assigned.as_deref().map(String::from))
+    }
+
     /// What the server has told as the basis for response topics (5.0).
     pub fn response_information(&self) -> Option<String> {
         self.shared.with(|state| state.response_information.as_deref().map(String::from))

@@ -178,10 +178,11 @@ impl Received {
                     return Err(ConnectionError::NotTrusted);
                 }
                 state.connected(ack.session_present);
-                let assigned = ack.assigned_client_identifier.map(|id| id.as_str().into());
+                let assigned = ack.assigned_client_identifier.map(|id| id.as_str());
+                state.assigned = assigned.map(Into::into).or(state.assigned.take());
                 state.response_information =
                     ack.response_information.map(|text| text.as_str().into());
-                self.news.connected = Some((ack.session_present, assigned));
+                self.news.connected = Some((ack.session_present, assigned.map(Into::into)));
             }
             Event::Refused(ack) => {
                 let explanation = ack.reason_string.map(|text| text.as_str().into());

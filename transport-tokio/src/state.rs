@@ -56,6 +56,8 @@ pub(crate) struct State {
     /// Handles: clients and streams.
     pub(crate) handles: usize,
     pub(crate) counters: Counters,
+    /// The client identifier, if the server has chosen it.
+    pub(crate) assigned: Option<Box<str>>,
     /// What the server has told as the basis for response topics.
     pub(crate) response_information: Option<Box<str>>,
     /// Who is to be woken when the lock is released.
@@ -110,6 +112,7 @@ impl State {
             abandoned: 0,
             handles: 0,
             counters: Counters::default(),
+            assigned: None,
             response_information: None,
             wakers: Vec::new(),
         };
