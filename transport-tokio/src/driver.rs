@@ -388,7 +388,11 @@ impl Task {
             }
             let now = self.shared.now();
             let Self { shared, received, options, .. } = self;
-            let _ = shared.with(|state| received.process(now, state, &mut options.authenticator));
+            let _ = shared.with(|state| {
+                let processed = received.process(now, state, &mut options.authenticator);
+                state.recover_lost(now);
+                processed
+            });
             if let Some(end) = self.ended() {
                 return end;
             }

@@ -86,6 +86,8 @@ enum Known {
         present: bool,
     },
     Present,
+    /// It was asked for, or asked to go, and nobody knows whether the server has heard of it.
+    Perhaps,
     Leaving,
 }
 
@@ -105,7 +107,7 @@ impl Entry {
         match self.known {
             Known::Asked { .. } | Known::Leaving => Need::Nothing, // when it has been answered
             _ if self.streams > 0 && self.ask => Need::Subscribe,
-            Known::Present if self.streams == 0 => Need::Unsubscribe,
+            Known::Present | Known::Perhaps if self.streams == 0 => Need::Unsubscribe,
             _ => Need::Nothing,
         }
     }
@@ -196,7 +198,11 @@ impl Subscriptions {
                 if let Some(entry) = self.filters.get_mut(&name) {
                     (entry.is_due, entry.ask) = (false, false);
                 }
-                self.refuse(&name, error.clone(), refused);
+                if need == Need::Subscribe {
+                    self.refuse(&name, error.clone(), refused);
+                } else {
+                    self.forget(&name); // it will end with the session
+                }
             }
         }
     }
@@ -286,12 +292,17 @@ impl Subscriptions {
     /// An UNSUBACK has come. Whatever it says, there is no subscription.
     pub(crate) fn unsubscribed(&mut self, id: PacketId) {
         for name in self.asked.remove(&id).unwrap_or_default() {
-            if let Some(entry) = self.filters.get_mut(&name) {
-                entry.known = Known::Absent;
-                entry.leaving.clear(); // their receivers learn by that
-            }
-            self.touch(&name);
+            self.forget(&name);
         }
+    }
+
+    /// The server does not have it, or cannot be told.
+    fn forget(&mut self, name: &str) {
+        if let Some(entry) = self.filters.get_mut(name) {
+            entry.known = Known::Absent;
+            entry.leaving.clear(); // their receivers learn by that
+        }
+        self.touch(name);
     }
 
     /// There is no such subscription. If nobody has asked anew, whoever waits is told, and whoever
@@ -340,7 +351,10 @@ impl Subscriptions {
             if let Some(entry) = self.filters.get_mut(&name) {
                 // It may be there or not; either way it is asked for, or asked to go.
                 entry.ask |= matches!(entry.known, Known::Asked { .. });
-                entry.known = Known::Present;
+                entry.known = match entry.known {
+                    Known::Asked { present: true } => Known::Present,
+                    _ => Known::Perhaps,
+                };
             }
         }
     }
