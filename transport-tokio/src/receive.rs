@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::{Buf, Bytes, BytesMut};
-use mqtt_core::{Auth, Event, Instant, Property, ReasonCode, Text, TopicName};
+use mqtt_core::{Auth, ConnAck, Event, Instant, Property, ReasonCode, Text, TopicName};
 use tokio::io::AsyncReadExt;
 
 use crate::{
@@ -171,19 +171,7 @@ impl Received {
                 });
             }
             Event::Unsubscribed(id, _) => state.subscriptions.unsubscribed(id),
-            Event::Connected(ack) => {
-                if let (Some(authenticator), Some(last)) = (authenticator, ack.authentication)
-                    && !authenticator.finish(last.data.unwrap_or_default())
-                {
-                    return Err(ConnectionError::NotTrusted);
-                }
-                state.connected(ack.session_present);
-                let assigned = ack.assigned_client_identifier.map(|id| id.as_str());
-                state.assigned = assigned.map(Into::into).or(state.assigned.take());
-                state.response_information =
-                    ack.response_information.map(|text| text.as_str().into());
-                self.news.connected = Some((ack.session_present, assigned.map(Into::into)));
-            }
+            Event::Connected(ack) => return self.on_connected(state, authenticator, &ack),
             Event::Refused(ack) => {
                 let explanation = ack.reason_string.map(|text| text.as_str().into());
                 let refusal = Refusal { reason: ack.reason, explanation };
@@ -196,6 +184,25 @@ impl Received {
             Event::Auth(auth) => return on_auth(now, state, authenticator, &auth),
             event => tracing::warn!(?event, "an event of no known kind"),
         }
+        Ok(())
+    }
+
+    fn on_connected(
+        &mut self,
+        state: &mut State,
+        authenticator: &mut Option<Box<dyn Authenticator>>,
+        ack: &ConnAck<'_>,
+    ) -> Result<(), ConnectionError> {
+        if let (Some(authenticator), Some(last)) = (authenticator, ack.authentication)
+            && !authenticator.finish(last.data.unwrap_or_default())
+        {
+            return Err(ConnectionError::NotTrusted);
+        }
+        state.connected(ack.session_present);
+        let assigned = ack.assigned_client_identifier.map(|id| id.as_str());
+        state.assigned = assigned.map(Into::into).or(state.assigned.take());
+        state.response_information = ack.response_information.map(|text| text.as_str().into());
+        self.news.connected = Some((ack.session_present, assigned.map(Into::into)));
         Ok(())
     }
 
