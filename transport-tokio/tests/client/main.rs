@@ -2,6 +2,9 @@
 //!
 //! One program, so that it is linked once: a module for each theme.
 
+mod connecting;
+mod ending;
+mod keeping_alive;
 mod publishing;
 mod receiving;
 mod subscribing;
