@@ -2,6 +2,7 @@
 //!
 //! One program, so that it is linked once: a module for each theme.
 
+mod cancelling;
 mod connecting;
 mod ending;
 mod keeping_alive;
