@@ -7,6 +7,7 @@ mod connecting;
 mod ending;
 mod keeping_alive;
 mod publishing;
+mod random;
 mod receiving;
 mod subscribing;
 mod support;
