@@ -2,6 +2,7 @@
 //!
 //! One program, so that it is linked once: a module for each theme.
 
+mod authenticating;
 mod cancelling;
 mod connecting;
 mod ending;
@@ -9,5 +10,6 @@ mod keeping_alive;
 mod publishing;
 mod random;
 mod receiving;
+mod requesting;
 mod subscribing;
 mod support;
