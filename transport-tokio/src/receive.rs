@@ -12,7 +12,7 @@ use tokio::io::AsyncReadExt;
 
 use crate::{
     error::{ConnectionError, PublishError, Refusal},
-    message::PublishProperties,
+    message::{Identifiers, PublishProperties},
     options::Authenticator,
     state::{Arrived, State, refusal, verdict},
     subscriptions::granted,
@@ -219,6 +219,7 @@ impl Received {
             retain: message.retain,
             dup: message.dup,
             properties: PublishProperties::from_packet(message.properties),
+            identifiers: Identifiers::from_packet(message.properties),
             receipt: message.receipt,
         };
         if message.remaining > 0 || matches!(message.topic, TopicName::Alias(_)) {

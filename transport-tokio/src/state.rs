@@ -56,6 +56,8 @@ pub(crate) struct State {
     /// Handles: clients and streams.
     pub(crate) handles: usize,
     pub(crate) counters: Counters,
+    /// It has been said on this connection that messages are read by nobody.
+    warned: bool,
     /// The client identifier, if the server has chosen it.
     pub(crate) assigned: Option<Box<str>>,
     /// What the server has told as the basis for response topics.
@@ -112,6 +114,7 @@ impl State {
             abandoned: 0,
             handles: 0,
             counters: Counters::default(),
+            warned: false,
             assigned: None,
             response_information: None,
             wakers: Vec::new(),
@@ -124,6 +127,7 @@ impl State {
     pub(crate) fn connected(&mut self, session_present: bool) {
         self.connection += 1;
         self.counters.connections += 1;
+        self.warned = false;
         self.subscriptions.connected(session_present);
         if session_present {
             // What was not acknowledged comes again.
@@ -219,7 +223,7 @@ impl State {
     pub(crate) fn listen(
         &mut self,
         interest: Interest,
-        subscribed: Vec<Box<str>>,
+        subscribed: Vec<(Box<str>, u32)>,
         inbox: &Arc<Inbox>,
     ) -> StreamId {
         self.handles += 1;

@@ -338,11 +338,14 @@ impl Wanted {
         client: &Arc<Attachment>,
         shared: &Arc<Shared>,
     ) -> Vec<oneshot::Receiver<Answer>> {
-        let subscribed = self.filters.iter().map(|(filter, _)| filter.clone()).collect();
         let (id, answers) = shared.act(|state| {
-            let mut add =
-                |(filter, qos): &(Box<str>, QoS)| state.subscriptions.add(filter, self.terms(*qos));
-            let answers = self.filters.iter().map(&mut add).collect();
+            let mut subscribed = Vec::with_capacity(self.filters.len());
+            let mut answers = Vec::with_capacity(self.filters.len());
+            for (filter, qos) in &self.filters {
+                let (identifier, answer) = state.subscriptions.add(filter, self.terms(*qos));
+                subscribed.push((filter.clone(), identifier));
+                answers.push(answer);
+            }
             if state.closed {
                 state.subscriptions.close();
             }
