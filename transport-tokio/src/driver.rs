@@ -28,12 +28,13 @@ use crate::{
     transport::{BoxedTransport, Connector},
 };
 
-/// Does the IO of a [`Client`](crate::Client) while it is polled, and ends with it.
+/// Does the IO of a [`Client`](crate::Client) while it is polled, and ends with it: with an error, unless the
+/// client was closed by its own side.
 ///
 /// [`Client::connect`](crate::Client::connect) spawns it; [`Client::new`](crate::Client::new) gives it
 /// to whoever wants to poll it otherwise: in a `select!`, on a `LocalSet`, beside others in one task.
 #[must_use = "nothing happens unless it is polled"]
-pub struct Driver(Pin<Box<dyn Future<Output = ()> + Send>>);
+pub struct Driver(Pin<Box<dyn Future<Output = Result<(), ConnectionError>> + Send>>);
 
 impl Driver {
     pub(crate) fn new(task: Task) -> Self {
@@ -49,9 +50,9 @@ impl std::fmt::Debug for Driver {
 }
 
 impl Future for Driver {
-    type Output = ();
+    type Output = Result<(), ConnectionError>;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         self.0.as_mut().poll(cx)
     }
 }
@@ -130,7 +131,7 @@ impl Task {
     }
 
     /// One connection after the other. The end is told when the task is dropped.
-    async fn run(mut self) {
+    async fn run(mut self) -> Result<(), ConnectionError> {
         let mut attempt = 0;
         self.last = loop {
             let end = self.connection().await;
@@ -158,6 +159,7 @@ impl Task {
         if let Err(error) = self.commit().await {
             tracing::warn!(%error, "the last changes are not in the session file");
         }
+        self.last.result()
     }
 
     /// How long to wait before the next attempt. A connection that was lost at once is no success:
@@ -178,7 +180,8 @@ impl Task {
         }
         let first = !self.connected && !self.options.retry_first;
         let often = self.options.reconnect.attempts.is_some_and(|attempts| attempt > attempts);
-        (first || often || cause.is_permanent()).then(|| Status::Failed(cause.clone()))
+        (first || often || cause.is_permanent(self.connected))
+            .then(|| Status::Failed(cause.clone()))
     }
 
     /// One connection, from its opening to its end.

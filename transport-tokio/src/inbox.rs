@@ -147,6 +147,10 @@ impl Inbox {
         *dropped - before
     }
 
+    pub(crate) fn set_limits(&self, limits: StreamLimits) {
+        self.lock().limits = limits;
+    }
+
     /// Nothing will come after what is there. The first cause stays.
     pub(crate) fn end(&self, cause: Option<SubscribeError>) -> Option<Waker> {
         let mut state = self.lock();

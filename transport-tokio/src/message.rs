@@ -25,6 +25,26 @@ pub struct Message {
 }
 
 impl Message {
+    /// A message as it might arrive, at QoS 0 and with these properties: to try out what handles
+    /// messages.
+    ///
+    /// ```
+    /// use transport_tokio::{Message, PublishProperties, QoS};
+    ///
+    /// let message = Message::new("sensors/7", "21.5", PublishProperties::default());
+    /// assert_eq!(&*message.topic, "sensors/7");
+    /// assert_eq!(message.qos, QoS::AtMostOnce);
+    /// ```
+    pub fn new(
+        topic: impl Into<Arc<str>>,
+        payload: impl Into<Bytes>,
+        properties: PublishProperties,
+    ) -> Self {
+        let properties = (properties != PublishProperties::NONE).then(|| Box::new(properties));
+        let (topic, payload, qos) = (topic.into(), payload.into(), QoS::AtMostOnce);
+        Self { topic, payload, qos, retain: false, dup: false, properties }
+    }
+
     /// Its properties; those of a message without any are all absent.
     pub fn properties(&self) -> &PublishProperties {
         self.properties.as_deref().unwrap_or(const { &PublishProperties::NONE })

@@ -35,7 +35,7 @@ use crate::{
 /// use transport_tokio::QoS;
 ///
 /// client.publish("valve/3", "open").qos(QoS::ExactlyOnce).await?;
-/// client.publish("valve/3/state", "open").retain().message_expiry_interval(3600).await?;
+/// client.publish("valve/3/state", "open").retain(true).message_expiry_interval(3600).await?;
 /// # Ok(())
 /// # }
 /// ```
@@ -57,9 +57,9 @@ impl<'a> Publish<'a> {
         self
     }
 
-    /// Lets the server keep it for subscribers to come.
-    pub fn retain(mut self) -> Self {
-        self.draft.retain = true;
+    /// Whether the server keeps it for subscribers to come.
+    pub fn retain(mut self, retain: bool) -> Self {
+        self.draft.retain = retain;
         self
     }
 
@@ -131,8 +131,25 @@ impl<'a> Publish<'a> {
         Ok(delivery)
     }
 
-    /// Accepts the message now or not at all.
-    pub(crate) fn now_or_never(mut self) -> Result<Delivery, PublishError> {
+    /// Publishes without waiting for anything: the message is accepted now, or not at all. What becomes of
+    /// it can be awaited.
+    ///
+    /// ```no_run
+    /// # fn example(client: transport_tokio::Client) {
+    /// use transport_tokio::{PublishError, QoS};
+    ///
+    /// match client.publish("sensors/7", "21.5").qos(QoS::AtLeastOnce).try_publish() {
+    ///     Ok(delivery) => drop(delivery), // it is on its way
+    ///     Err(PublishError::Full) => {}   // the next reading will do
+    ///     Err(error) => eprintln!("{error}"),
+    /// }
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`PublishError::Full`] if [as much waits as may](crate::Options::queue), and what awaiting it gives.
+    pub fn try_publish(mut self) -> Result<Delivery, PublishError> {
         let now = self.shared.now();
         let accepted = self.shared.act(|state| state.offer(now, &mut self.draft))?;
         let accepted = accepted.ok_or(PublishError::Full)?;

@@ -174,7 +174,8 @@ impl Received {
             Event::Connected(ack) => return self.on_connected(state, authenticator, &ack),
             Event::Refused(ack) => {
                 let explanation = ack.reason_string.map(|text| text.as_str().into());
-                let refusal = Refusal { reason: ack.reason, explanation };
+                let server_reference = ack.server_reference.map(|text| text.as_str().into());
+                let refusal = Refusal { reason: ack.reason, explanation, server_reference };
                 self.news.ended = Some(ConnectionError::Refused(refusal));
             }
             Event::Disconnected(disconnect) => {
@@ -282,5 +283,6 @@ fn on_auth(
     let method = Text::new(authenticator.method()).unwrap_or_default();
     let step = [Property::AuthenticationMethod(method), Property::AuthenticationData(&answer)];
     let auth = Auth { reason: ReasonCode::ContinueAuthentication, properties: (&step).into() };
-    state.machine.authenticate(now, &auth, &mut state.out).map_err(ConnectionError::Options)
+    let sent = state.machine.authenticate(now, &auth, &mut state.out);
+    sent.map_err(|_| ConnectionError::NotTrusted) // what it said makes no packet
 }

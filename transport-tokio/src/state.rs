@@ -269,5 +269,6 @@ pub(crate) fn verdict(reason: ReasonCode, properties: Properties<'_>) -> Outcome
 
 pub(crate) fn refusal(reason: ReasonCode, properties: Properties<'_>) -> Refusal {
     let explanation = properties.reason_string().map(|text| text.as_str().into());
-    Refusal { reason, explanation }
+    let server_reference = properties.server_reference().map(|text| text.as_str().into());
+    Refusal { reason, explanation, server_reference }
 }

@@ -54,7 +54,10 @@ impl State {
     fn push(&mut self, inbox: &Inbox, delivery: Delivery) {
         match inbox.push(delivery) {
             Pushed::Kept(reader) => self.wakers.extend(reader),
-            Pushed::Dropped => self.counters.dropped += 1,
+            Pushed::Dropped => {
+                self.counters.dropped += 1;
+                tracing::debug!("a stream is not read: a message at QoS 0 was dropped");
+            }
         }
     }
 

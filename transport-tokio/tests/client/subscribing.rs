@@ -16,6 +16,16 @@ fn no(version: Version) -> SubscribeError {
     refused(if v5 { ReasonCode::NotAuthorized } else { ReasonCode::UnspecifiedError })
 }
 
+/// What requests of this name were about since the last time, in whatever packets.
+fn asked(net: &Net<Server>, name: &str) -> Vec<String> {
+    let sent = net.sent();
+    let requests = sent.iter().filter_map(|line| line.strip_prefix(name));
+    let mut asked: Vec<_> =
+        requests.flat_map(|rest| rest.split(' ').skip(2).map(str::to_owned)).collect();
+    asked.sort_unstable();
+    asked
+}
+
 /// Loses the connection, and the session too if told so.
 async fn reconnect(net: &Net<Server>, client: &Client, forget: bool) {
     net.cut();
@@ -65,9 +75,9 @@ async fn a_refusal_is_an_error_and_says_why() {
         let properties = Properties::from(&why);
         let reasons = [ReasonCode::NotAuthorized][..].into();
         net.send(&Packet::SubAck(PacketId::FIRST, SubAck { reasons, properties }));
-        let explanation = Some("not you".into());
-        let refusal = Refusal { reason: ReasonCode::NotAuthorized, explanation };
-        assert_eq!(subscribe.await.unwrap_err(), SubscribeError::Refused(refusal));
+        let Err(SubscribeError::Refused(refusal)) = subscribe.await else { panic!("a refusal") };
+        assert_eq!(refusal.reason, ReasonCode::NotAuthorized);
+        assert_eq!(refusal.explanation.as_deref(), Some("not you"));
     })
     .await;
 }
@@ -104,9 +114,9 @@ async fn what_is_asked_for_besides_the_qos() {
         let (net, client) = talk(Version::V5).await;
         let plain = client.subscribe("a", AtLeastOnce);
         let choosy = client
-            .subscribe("a", AtLeastOnce)
-            .no_local()
-            .retain_as_published()
+            .subscribe("b", AtLeastOnce)
+            .no_local(true)
+            .retain_as_published(true)
             .retain_handling(RetainHandling::DoNotSend);
         for subscribe in [plain, choosy] {
             let mut subscribe = pin!(subscribe.into_future());
@@ -121,13 +131,14 @@ async fn what_is_asked_for_besides_the_qos() {
         let asked: Vec<_> = asked
             .map(|asked| (asked.no_local, asked.retain_as_published, asked.retain_handling))
             .collect();
-        assert_eq!(asked, [(false, false, RetainHandling::Send)]);
-        drop(client);
+        let expected =
+            [(false, false, RetainHandling::Send), (true, true, RetainHandling::DoNotSend)];
+        assert_eq!(asked, expected);
     })
     .await;
     both(async |version| {
         let (_net, client) = meet(version).await;
-        let choosy = client.subscribe("a", AtLeastOnce).no_local().await;
+        let choosy = client.subscribe("a", AtLeastOnce).no_local(true).await;
         let error = SubscribeError::Invalid(Invalid::Packet(EncodeError::Version));
         assert_eq!(choosy.err(), if version.is_v5() { None } else { Some(error) });
     })
@@ -278,14 +289,7 @@ async fn a_lost_session_is_subscribed_to_again() {
         settle().await;
         net.trace();
         reconnect(&net, &client, true).await;
-        let mut asked: Vec<_> = net
-            .sent()
-            .iter()
-            .filter(|line| line.starts_with("SUBSCRIBE"))
-            .flat_map(|line| line.split(' ').skip(2).map(str::to_owned).collect::<Vec<_>>())
-            .collect();
-        asked.sort_unstable();
-        assert_eq!(asked, ["a", "b", "c", "q1", "q1", "q2"]);
+        assert_eq!(asked(&net, "SUBSCRIBE"), ["a", "b", "c", "q1", "q1", "q2"]);
         for topic in ["a", "b", "c", "d"] {
             net.publish(topic, topic, AtLeastOnce);
         }
@@ -381,39 +385,35 @@ async fn a_refused_resubscription_ends_the_streams_that_read_it() {
     both(async |version| {
         let net = Net::script(ConnAck { session_present: true, ..ConnAck::default() }, version);
         let client = net.connect(options(version)).await.unwrap();
-        // To the last request.
-        let answer = |reasons: &[ReasonCode]| {
-            let ack = SubAck { reasons: reasons.into(), ..SubAck::default() };
-            let asked = net.with(|script| script.received.pop_back());
-            let Some(Packet::Subscribe(id, _)) = asked else { panic!("{asked:?}") };
-            net.send(&Packet::SubAck(id, ack));
+        let failed =
+            if version.is_v5() { ReasonCode::NotAuthorized } else { ReasonCode::UnspecifiedError };
+        // Grants what has been asked for, but for this filter.
+        let answer = |but: &str| {
+            for asked in net.with(|script| std::mem::take(&mut script.received)) {
+                let Packet::Subscribe(id, subscribe) = asked else { panic!("{asked:?}") };
+                let granted = |filter| if filter == but { failed } else { ReasonCode::GrantedQoS1 };
+                let filters = subscribe.subscriptions.iter().map(|asked| asked.filter.as_str());
+                let reasons: Vec<_> = filters.map(granted).collect();
+                let ack = SubAck { reasons: reasons[..].into(), ..SubAck::default() };
+                net.send(&Packet::SubAck(id, ack));
+            }
         };
-        let granted = ReasonCode::GrantedQoS1;
-        let mut subscribe = pin!(client.subscribe("a", AtLeastOnce).into_future());
-        assert!(poll_once(subscribe.as_mut()).is_pending());
-        settle().await;
-        answer(&[granted]);
-        let mut first = subscribe.await.unwrap();
-        let mut subscribe = pin!(client.subscribe("b", AtLeastOnce).into_future());
-        assert!(poll_once(subscribe.as_mut()).is_pending());
-        settle().await;
-        answer(&[granted]);
-        let mut second = subscribe.await.unwrap();
+        let mut streams = Vec::new();
+        for filter in ["a", "b"] {
+            let mut subscribe = pin!(client.subscribe(filter, AtLeastOnce).into_future());
+            assert!(poll_once(subscribe.as_mut()).is_pending());
+            settle().await;
+            answer("");
+            streams.push(subscribe.await.unwrap());
+        }
+        let [first, second] = &mut streams[..] else { unreachable!() };
 
         net.with(|script| script.greeting = Some(ConnAck::default()));
         net.cut();
         settle().await;
-        net.trace();
         client.connected().await.unwrap();
         settle().await;
-        let failed =
-            if version.is_v5() { ReasonCode::NotAuthorized } else { ReasonCode::UnspecifiedError };
-        if version.is_v5() {
-            answer(&[granted]); // b
-            answer(&[failed]);
-        } else {
-            answer(&[failed, granted]);
-        }
+        answer("a");
         assert_eq!(first.next().await, None);
         assert_eq!(first.error(), Some(refused(failed)));
         assert!(poll_once(pin!(second.next())).is_pending(), "another filter's");
@@ -578,6 +578,51 @@ async fn after_the_end_there_are_no_subscriptions() {
         let mut late = client.listen("#").unwrap();
         assert_eq!(late.next().await, None);
         assert_eq!(late.error(), Some(SubscribeError::Closed));
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn copies_for_overlapping_subscriptions_are_told_apart() {
+    bounded(async {
+        let (net, client) = talk(Version::V5).await;
+        let mut streams = Vec::new();
+        let mut identifiers = Vec::new();
+        for filter in ["a/#", "a/+"] {
+            let mut subscribe = pin!(client.subscribe(filter, ExactlyOnce).into_future());
+            assert!(poll_once(subscribe.as_mut()).is_pending());
+            settle().await;
+            let asked = net.with(|script| script.packet());
+            let Packet::Subscribe(id, asked) = asked else { panic!("{asked:?}") };
+            identifiers.extend(asked.properties.subscription_identifier());
+            let reasons = [ReasonCode::GrantedQoS2][..].into();
+            net.send(&Packet::SubAck(id, SubAck { reasons, ..SubAck::default() }));
+            streams.push(subscribe.await.unwrap());
+        }
+        let mut tap = client.listen("#").unwrap();
+        let [first, second] = identifiers[..] else { panic!("{identifiers:?}") };
+        let unknown = first.max(second) % 268_435_455 + 1;
+        let copies: [(&str, &[u32]); 5] = [
+            ("1", &[first]),
+            ("1", &[second]),
+            ("2", &[second, first]),
+            ("3", &[unknown]), // of a program before: whoever can want it
+            ("4", &[]),
+        ];
+        for (text, identifiers) in copies {
+            let list: Vec<_> =
+                identifiers.iter().copied().map(Property::SubscriptionIdentifier).collect();
+            let publish = mqtt_core::Publish {
+                properties: (&list[..]).into(),
+                ..mqtt_core::Publish::new(mqtt_core::Topic::new("a/b").unwrap(), text)
+            };
+            net.send(&Packet::Publish(Default::default(), publish));
+        }
+        settle().await;
+        for stream in &mut streams {
+            assert_eq!(read_all(stream), ["1", "2", "3", "4"]);
+        }
+        assert_eq!(read_all(&mut tap), ["1", "1", "2", "3", "4"], "a tap shows every copy");
     })
     .await;
 }
