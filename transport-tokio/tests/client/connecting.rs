@@ -399,6 +399,48 @@ async fn everything_that_the_options_say_is_in_connect() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn credentials_are_asked_for_before_each_connection() {
+    both(async |version| {
+        let net = Net::script(ConnAck::default(), version);
+        net.with(|script| script.greeting = None);
+        let mut count = 0;
+        let credentials = move || {
+            count += 1;
+            let password = Some(Bytes::from(format!("token {count}")));
+            Credentials { user_name: Some("user".into()), password }
+        };
+        let options = Options { credentials: Some(Box::new(credentials)), ..options(version) };
+        let (_client, driver) = net.client(Options { retry_first: true, ..options });
+        let _driver = tokio::spawn(driver);
+        for count in 1..=3 {
+            pass(5).await;
+            let Packet::Connect(_, connect) = net.with(|script| script.packet()) else { panic!() };
+            assert_eq!(connect.user_name.unwrap().as_str(), "user");
+            assert_eq!(connect.password.unwrap(), format!("token {count}").as_bytes());
+            net.cut();
+        }
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_server_takes_can_be_asked_for() {
+    bounded(async {
+        let terms = ConnAck {
+            receive_maximum: 7,
+            maximum_packet_size: Some(500),
+            server_keep_alive: Some(40),
+            ..ConnAck::default()
+        };
+        let (_net, client) = talk_on(terms, options(Version::V5)).await;
+        let limits = client.limits();
+        assert_eq!((limits.receive_maximum, limits.maximum_packet_size), (7, 500));
+        assert_eq!(client.keep_alive(), 40);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn sessions_begin_and_go_on_as_asked_for() {
     both(async |version| {
         for (clean_start, expiry) in [(true, 300), (true, 0), (false, 300)] {

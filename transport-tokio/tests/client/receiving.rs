@@ -99,6 +99,43 @@ async fn a_message_goes_to_every_stream_that_matches_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn copies_for_overlapping_filters_are_told_apart() {
+    bounded(async {
+        let (net, client) = talk(Version::V5).await;
+        let mut all = client.listen("#").unwrap();
+        let mut streams = Vec::new();
+        let mut identifiers = Vec::new();
+        for filter in ["a/b", "a/+"] {
+            let mut subscribe = pin!(client.subscribe(filter, AtLeastOnce).into_future());
+            assert!(poll_once(subscribe.as_mut()).is_pending());
+            settle().await;
+            let Packet::Subscribe(id, asked) = net.with(|script| script.packet()) else { panic!() };
+            identifiers.push(asked.properties.subscription_identifier().expect("one of its own"));
+            let reasons = [ReasonCode::GrantedQoS1];
+            let reasons = reasons[..].into();
+            net.send(&Packet::SubAck(id, mqtt_core::SubAck { reasons, ..Default::default() }));
+            streams.push(subscribe.await.unwrap());
+        }
+        let send = |payload: &str, identifiers: &[u32]| {
+            let list: Vec<_> =
+                identifiers.iter().map(|id| Property::SubscriptionIdentifier(*id)).collect();
+            let properties = Properties::from(&list[..]);
+            let publish = Publish { properties, ..Publish::new(topic("a/b"), payload) };
+            net.send(&Packet::Publish(Default::default(), publish));
+        };
+        send("one each", &identifiers[..1]);
+        send("one each", &identifiers[1..]);
+        send("both at once", &identifiers);
+        settle().await;
+        for messages in &mut streams {
+            assert_eq!(read_all(messages), ["one each", "both at once"]);
+        }
+        assert_eq!(read_all(&mut all).len(), 3, "as often as it arrives");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn it_is_acknowledged_when_every_stream_has_read_it() {
     both(async |version| {
         let (net, client) = meet(version).await;

@@ -49,6 +49,7 @@ async fn it_resolves_with_the_suback() {
         let reasons = [ReasonCode::Success][..].into();
         net.send(&Packet::SubAck(PacketId::FIRST, SubAck { reasons, ..SubAck::default() }));
         let messages = subscribe.await.unwrap();
+        assert_eq!(messages.granted(), [AtMostOnce], "less than was asked for");
         assert!(messages.is_empty() && messages.error().is_none());
         assert_eq!(client.counters().filters, 1);
     })
@@ -446,6 +447,32 @@ async fn streams_declared_before_read_what_a_session_holds() {
         let sent = net.sent();
         assert!(sent.contains(&"SUBSCRIBE 1 held/# q2".to_string()), "{sent:?}");
         assert!(!sent.iter().any(|line| line.contains("never")), "{sent:?}");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_declared_stream_with_more_to_say() {
+    both(async |version| {
+        let net = Net::server(Manners::default(), version);
+        let mut streams = Streams::default();
+        let limits = StreamLimits { messages: 2, ..StreamLimits::default() };
+        let more = SubscribeOptions { limits, ..SubscribeOptions::default() };
+        assert!(streams.subscribe_with(&[("a", AtMostOnce), ("b#", AtMostOnce)], more).is_err());
+        let filters = [("a", AtLeastOnce), ("b/+", ExactlyOnce)];
+        let mut messages = streams.subscribe_with(&filters, more).unwrap();
+        let _client = net.connect(Options { streams, ..options(version) }).await.unwrap();
+        settle().await;
+        assert_eq!(asked(&net, "SUBSCRIBE"), ["a", "b/+", "q1", "q2"]);
+        for topic in ["a", "b/1", "a"] {
+            net.publish(topic, topic, AtMostOnce);
+        }
+        settle().await;
+        assert_eq!((messages.len(), messages.dropped()), (2, 1));
+        messages.set_limits(StreamLimits::default());
+        net.publish("b/2", "b/2", AtMostOnce);
+        settle().await;
+        assert_eq!(read_all(&mut messages), ["a", "b/1", "b/2"]);
     })
     .await;
 }
