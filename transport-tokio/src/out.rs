@@ -14,7 +14,8 @@ const RESERVE: usize = 256 * MIN_SINK;
 /// The shortest payload, in bytes, that is shared instead of copied.
 const MIN_SHARED: usize = 4 * 1024;
 
-/// What a drained buffer keeps of its capacity, in bytes.
+/// What a drained buffer keeps of its capacity, in bytes: at least, and at most.
+const MIN_KEPT: usize = 4 * 1024;
 const MAX_KEPT: usize = 2 * LIMIT;
 
 /// How many pieces are given to one write.
@@ -24,6 +25,8 @@ pub(crate) const SLICES: usize = 32;
 #[derive(Debug, Default)]
 pub(crate) struct Out {
     bytes: Vec<u8>,
+    /// How long `bytes` has been of late.
+    usual: usize,
     /// How much of `bytes` has gone.
     gone: usize,
     /// Each with the length that `bytes` had before it.
@@ -44,9 +47,12 @@ impl Out {
         self.len >= LIMIT
     }
 
+    /// Forgets everything, and gives back memory that has not been needed a few times in a row: not what
+    /// is needed all the time.
     pub(crate) fn clear(&mut self) {
+        self.usual = self.bytes.len().max(self.usual / 4);
         self.bytes.clear();
-        self.bytes.shrink_to(MAX_KEPT);
+        self.bytes.shrink_to((4 * self.usual).clamp(MIN_KEPT, MAX_KEPT));
         self.shared.clear();
         (self.gone, self.len, self.beyond) = (0, 0, 0);
     }
@@ -183,6 +189,19 @@ mod tests {
         out.consume(out.len);
         assert_eq!(out.room(), usize::MAX);
         assert!(out.bytes.capacity() <= MAX_KEPT);
+    }
+
+    #[test]
+    fn memory_is_given_back_when_little_is_sent() {
+        let mut out = Out::default();
+        let capacities = [LIMIT, LIMIT, 2, 2, 2, 2].map(|len| {
+            out.payload(Payload::new(&vec![0; len]));
+            out.consume(out.len);
+            out.bytes.capacity()
+        });
+        assert_eq!(capacities[0], capacities[1], "the next burst finds room");
+        assert!(capacities.is_sorted_by(|earlier, later| earlier >= later), "{capacities:?}");
+        assert_eq!(capacities[5], MIN_KEPT);
     }
 
     #[test]
