@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use mqtt_core::{Disconnect, Error, Instant, Property, ReasonCode};
+use mqtt_core::{Disconnect, Error, Instant, Property, ReasonCode, Receipt};
 use tokio::{
     io::{AsyncReadExt, AsyncWrite, AsyncWriteExt},
     time::{self, Sleep},
@@ -70,6 +70,8 @@ pub(crate) struct Task {
     options: Options,
     committer: Committer,
     received: Received,
+    /// Acknowledgements that are being passed on.
+    answers: Vec<(Receipt, ReasonCode)>,
     /// What is being sent: what the changes that have been committed allow.
     sending: Out,
     /// Something has been written and not flushed.
@@ -120,6 +122,7 @@ impl Task {
             options,
             committer,
             received: Received::default(),
+            answers: Vec::new(),
             sending: Out::default(),
             unflushed: false,
             timer: Timer::default(),
@@ -331,8 +334,8 @@ impl Task {
     /// Understands what has been received, passes on what has been asked for, and fetches what is to be
     /// sent.
     fn process(&mut self, now: Instant) -> Result<Work, End> {
-        let Self { shared, received, options, sending, committer, .. } = self;
-        let answers = shared.take_answers();
+        let Self { shared, received, answers, options, sending, committer, .. } = self;
+        shared.swap_answers(answers);
         shared.with(|state| {
             let processed = received.process(now, state, &mut options.authenticator);
             state.recover_lost(now);

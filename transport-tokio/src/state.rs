@@ -89,6 +89,9 @@ impl Closing {
     }
 }
 
+/// For how many acknowledgements a list keeps its memory.
+const MAX_ANSWERS: usize = 256;
+
 /// How long to wait for outcomes before a client is closed, unless said otherwise, in milliseconds.
 pub(crate) const CLOSING: u64 = 10_000;
 
@@ -173,15 +176,16 @@ impl State {
     }
 
     /// Writes what waits for room or quota: acknowledgements, subscriptions, publishes.
-    pub(crate) fn pump(&mut self, now: Instant, answers: Vec<(Receipt, ReasonCode)>) {
+    pub(crate) fn pump(&mut self, now: Instant, answers: &mut Vec<(Receipt, ReasonCode)>) {
         for (receipt, reason) in std::mem::take(&mut self.answers) {
             self.answer(now, receipt, reason);
         }
-        for (receipt, reason) in answers {
+        for (receipt, reason) in answers.drain(..) {
             if self.is_last(receipt) {
                 self.answer(now, receipt, reason);
             }
         }
+        answers.shrink_to(MAX_ANSWERS);
         if self.machine.is_connected() {
             let Self { subscriptions, machine, out, routes, wakers, .. } = self;
             subscriptions.pump(machine, now, out, &mut |filter, error| {
