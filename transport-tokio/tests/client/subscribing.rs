@@ -377,6 +377,14 @@ async fn subscriptions_that_are_given_up_offline_leave_nothing_behind() {
             assert!(poll_once(subscribe.as_mut()).is_pending());
         }
         assert_eq!(client.counters().filters, 0);
+        net.trace();
+        let mut subscribe = pin!(client.subscribe("7", AtLeastOnce).into_future());
+        assert!(poll_once(subscribe.as_mut()).is_pending());
+        net.usual(Plan::Open);
+        subscribe.await.unwrap();
+        let sent = net.sent();
+        let asked = sent.iter().filter(|line| line.starts_with("SUBSCRIBE"));
+        assert!(asked.eq(["SUBSCRIBE 1 7 q1"]), "once: {sent:?}");
     })
     .await;
 }
@@ -467,11 +475,11 @@ async fn a_declared_stream_with_more_to_say() {
         for topic in ["a", "b/1", "a"] {
             net.publish(topic, topic, AtMostOnce);
         }
-        settle().await;
+        pass(1).await; // a reader has its moment to catch up
         assert_eq!((messages.len(), messages.dropped()), (2, 1));
         messages.set_limits(StreamLimits::default());
         net.publish("b/2", "b/2", AtMostOnce);
-        settle().await;
+        pass(1).await;
         assert_eq!(read_all(&mut messages), ["a", "b/1", "b/2"]);
     })
     .await;
