@@ -19,6 +19,7 @@ use tracing::Instrument;
 use crate::{
     commit::Committer,
     error::ConnectionError,
+    inbox::Inbox,
     options::{Options, Reconnect},
     out::{Out, SLICES},
     receive::Received,
@@ -60,6 +61,9 @@ impl Future for Driver {
 /// How often a turn goes on before other tasks have theirs.
 const ROUNDS: usize = 16;
 
+/// How long readers may take to catch up before more is received, in milliseconds.
+const CATCH_UP: u64 = 10;
+
 /// How long the server may take to see a connection out.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -77,6 +81,8 @@ pub(crate) struct Task {
     /// Something has been written and not flushed.
     unflushed: bool,
     timer: Timer,
+    /// Readers that are given time, and until when.
+    waiting: Option<(Instant, Vec<Arc<Inbox>>)>,
     /// Whether there has been a connection.
     connected: bool,
     /// Since when there is one.
@@ -126,6 +132,7 @@ impl Task {
             sending: Out::default(),
             unflushed: false,
             timer: Timer::default(),
+            waiting: None,
             connected: false,
             since: None,
             failures: 0,
@@ -139,6 +146,7 @@ impl Task {
         self.last = loop {
             let end = self.connection().await;
             self.received.clear();
+            self.waiting = None;
             self.sending.clear();
             self.shared.with(State::disconnected);
             let cause = match end {
@@ -280,7 +288,9 @@ impl Task {
     fn poll_turn(&mut self, cx: &mut Context<'_>, io: &mut BoxedTransport) -> Poll<End> {
         self.shared.driver.register(cx.waker());
         for _ in 0..ROUNDS {
-            let read = match self.poll_read(cx, io) {
+            let waits = self.waits(cx);
+            let read = if waits { Poll::Pending } else { self.poll_read(cx, io) };
+            let read = match read {
                 Poll::Ready(read) => Some(read),
                 Poll::Pending => None,
             };
@@ -290,7 +300,7 @@ impl Task {
             }
             let now = self.shared.now();
             let full = self.received.is_full();
-            let Work { worked, woke } = match self.process(now) {
+            let Work { worked, woke } = match self.process(now, waits) {
                 Ok(work) => work,
                 Err(end) => return Poll::Ready(end),
             };
@@ -321,6 +331,19 @@ impl Task {
         Poll::Pending
     }
 
+    /// Whether nothing is to be received yet, because readers are catching up.
+    fn waits(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some((until, inboxes)) = &mut self.waiting else { return false };
+        inboxes.retain(|inbox| inbox.is_behind(cx.waker()));
+        if inboxes.is_empty() || *until <= self.shared.now() {
+            for inbox in inboxes {
+                inbox.give_up();
+            }
+            self.waiting = None;
+        }
+        self.waiting.is_some()
+    }
+
     fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
@@ -333,13 +356,19 @@ impl Task {
 
     /// Understands what has been received, passes on what has been asked for, and fetches what is to be
     /// sent.
-    fn process(&mut self, now: Instant) -> Result<Work, End> {
-        let Self { shared, received, answers, options, sending, committer, .. } = self;
+    fn process(&mut self, now: Instant, waits: bool) -> Result<Work, End> {
+        let Self { shared, received, answers, options, sending, committer, waiting, .. } = self;
         shared.swap_answers(answers);
         shared.with(|state| {
-            let processed = received.process(now, state, &mut options.authenticator);
-            state.recover_lost(now);
-            let more = processed?;
+            let mut more = false;
+            if !waits {
+                let processed = received.process(now, state, &mut options.authenticator);
+                state.recover_lost(now);
+                more = processed?;
+                if !state.crowded.is_empty() {
+                    *waiting = Some((now + CATCH_UP, std::mem::take(&mut state.crowded)));
+                }
+            }
             state.pump(now, answers);
             if let Some(closing) = state.closing.clone()
                 && (closing.until <= now || state.has_finished() && sending.is_empty())
@@ -441,6 +470,9 @@ impl Task {
     }
 
     fn deadline(&self) -> Option<Instant> {
+        if let Some((until, _)) = self.waiting {
+            return Some(until); // before everything else
+        }
         self.shared.with(|state| {
             let closing = state.closing.as_ref().map(|closing| closing.until);
             [state.machine.deadline(), closing].into_iter().flatten().min()

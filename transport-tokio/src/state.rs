@@ -56,6 +56,8 @@ pub(crate) struct State {
     /// Handles: clients and streams.
     pub(crate) handles: usize,
     pub(crate) counters: Counters,
+    /// Streams whose readers have too much to read at once.
+    pub(crate) crowded: Vec<Arc<Inbox>>,
     /// It has been said on this connection that messages are read by nobody.
     warned: bool,
     /// The client identifier, if the server has chosen it.
@@ -117,6 +119,7 @@ impl State {
             abandoned: 0,
             handles: 0,
             counters: Counters::default(),
+            crowded: Vec::new(),
             warned: false,
             assigned: None,
             response_information: None,

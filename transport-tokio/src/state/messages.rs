@@ -1,5 +1,7 @@
 //! Messages that have arrived, and their acknowledgements.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use mqtt_core::{Instant, QoS, ReasonCode, Receipt, SendError, Topic};
 
@@ -30,7 +32,8 @@ impl State {
         }
         let mut readers = readers.iter().filter(wanted);
         for reader in readers.by_ref().take(count - 1) {
-            self.push(&reader.inbox, Delivery { message: message.clone(), receipt, connection });
+            let message = message.clone();
+            self.push(&reader.inbox, Delivery { message, receipt, connection });
         }
         if let Some(last) = readers.next() {
             self.push(&last.inbox, Delivery { message, receipt, connection });
@@ -51,9 +54,13 @@ impl State {
         }
     }
 
-    fn push(&mut self, inbox: &Inbox, delivery: Delivery) {
+    fn push(&mut self, inbox: &Arc<Inbox>, delivery: Delivery) {
         match inbox.push(delivery) {
             Pushed::Kept(reader) => self.wakers.extend(reader),
+            Pushed::Crowded(reader) => {
+                self.wakers.extend(reader);
+                self.crowded.push(Arc::clone(inbox));
+            }
             Pushed::Dropped => {
                 self.counters.dropped += 1;
                 tracing::debug!("a stream is not read: a message at QoS 0 was dropped");
