@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use transport_tokio::{Client, Options, Reconnect, Status, Version};
 
-use crate::scenarios::{BOTH, Scenario, Versions};
+use crate::scenarios::{BOTH, Scenario};
 use crate::{Result, Setup, ensure};
 
 mod certificates;
@@ -23,16 +23,12 @@ mod transports;
 /// drops them.
 const UNHURRIED: &str = "max_queued_messages 0\nmax_inflight_messages 1000\n";
 
-/// Not 5.0: a client that catches up ends the connection whenever mosquitto 2.0.11 exceeds its Receive
-/// Maximum, which it then does on each connection anew.
-const TOLD_NOTHING: Versions = &[(Version::V3_1_1, "3.1.1")];
-
 /// The long ones first.
 pub(crate) const ALL: &[Scenario] = &[
     ("killed again and again while publishing", BOTH, kills::publisher),
     ("killed again and again while receiving", BOTH, kills::receiver),
     ("connection cut at random", BOTH, cuts::at_random),
-    ("stream that is not read for a while", TOLD_NOTHING, slow::reader),
+    ("stream that is not read for a while", BOTH, slow::reader),
     ("frozen broker noticed by a listener", BOTH, frozen::listener),
     ("frozen broker noticed by a QoS 0 publisher", BOTH, frozen::publisher),
     ("broker restarted in mid-traffic, session kept", BOTH, restart::session_kept),

@@ -4,8 +4,8 @@ use std::{fmt, time::Duration};
 
 use bytes::Bytes;
 use mqtt_core::{
-    Authentication, Config, Connect, EncodeError, List, Properties, Property, QoS, SendError, Text,
-    Topic, UserProperty, Version, store, wire::Packet,
+    Authentication, Config, Connect, EncodeError, List, Overrun, Properties, Property, QoS,
+    SendError, Text, Topic, UserProperty, Version, store, wire::Packet,
 };
 
 use crate::{
@@ -65,8 +65,8 @@ pub struct Options {
     pub will: Option<Will>,
     /// How many QoS 1 and 2 messages may be unread at a time, at least 1. By default 256.
     ///
-    /// A 5.0 server sends no more. An earlier one cannot be told: what is beyond stays in the socket, with
-    /// everything behind it, until something has been read.
+    /// A 5.0 server sends no more. An earlier one cannot be told, and some exceed it: what is beyond stays
+    /// in the socket, with everything behind it, until something has been read.
     pub receive_maximum: u16,
     /// The longest packet to receive, in bytes. By default 16 MiB. A longer one ends the connection.
     ///
@@ -297,6 +297,8 @@ impl Options {
             acknowledgement: mqtt_core::Acknowledgement::Manual,
             handshake_timeout,
             assumed_receive_maximum: self.assumed_receive_maximum,
+            // Brokers that catch up send more than they may; to hang up on them would be for ever.
+            overrun: Overrun::Wait,
             topic_aliases: self.outbound_topic_aliases > 0,
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use transport_tokio::{Client, Options, QoS, StreamLimits};
+use transport_tokio::{QoS, StreamLimits};
 
 use super::numbered::{check, number, payload};
 use super::{UNHURRIED, all_acknowledged, block_on};
@@ -22,9 +22,7 @@ pub(super) fn hundred_tasks(setup: &Setup) -> Result<()> {
     block_on(async {
         let broker = Broker::start(UNHURRIED)?;
         let setup = &setup.at(&broker.address);
-        // More than all of it: when mosquitto 2.0.11 catches up, it exceeds what it was told.
-        let options = Options { receive_maximum: 4_096, ..setup.options("listener") };
-        let listener = Client::connect(&format!("mqtt://{}", broker.address), options).await?;
+        let listener = setup.client("listener").await?;
         let client = setup.client("tasks").await?;
         let limits = StreamLimits { messages: 10_000, ..StreamLimits::default() };
         let filter = setup.topic("task/+");
