@@ -57,6 +57,31 @@ async fn at_qos_1_it_resolves_with_the_puback() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn polled_again_it_says_the_same_again() {
+    let (net, client) = talk(Version::V5).await;
+    let mut publish = pin!(client.publish("a", "1").qos(AtLeastOnce).into_future());
+    assert!(poll_once(publish.as_mut()).is_pending());
+    let mut delivery = pin!(client.publish("a", "2").qos(AtLeastOnce).accepted().await.unwrap());
+    settle().await;
+    let refused = Ack { reason: ReasonCode::NotAuthorized, ..Ack::default() };
+    for id in 1..=2 {
+        net.send(&Packet::PubAck(PacketId::new(id).unwrap(), refused));
+    }
+    settle().await;
+    for _ in 0..2 {
+        let Poll::Ready(Err(PublishError::Refused(published))) = poll_once(publish.as_mut()) else {
+            panic!("it was refused");
+        };
+        assert_eq!(published.reason, ReasonCode::NotAuthorized);
+        let Poll::Ready(Err(PublishError::Refused(delivered))) = poll_once(delivery.as_mut())
+        else {
+            panic!("it was refused");
+        };
+        assert_eq!(delivered.reason, ReasonCode::NotAuthorized);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn at_qos_2_it_resolves_with_the_pubcomp() {
     both(async |version| {
         let (net, client) = talk(version).await;
