@@ -19,7 +19,9 @@ const HEAD_START: Duration = Duration::from_millis(250);
 ///
 /// MQTT packets are small and answered. On our side `TCP_NODELAY` sends them at once. A server that does not
 /// set it sends the second only when we have acknowledged the first, which takes 40 ms unless there is
-/// something to send; so on Linux a short read, which is what that looks like, is acknowledged at once.
+/// something to send. That is so when it has sent a message which the application has not acknowledged yet,
+/// and what the application waits for is behind it. So on Linux such a message, alone, is acknowledged at
+/// once.
 #[derive(Debug)]
 pub(super) struct Tcp(TcpStream);
 
@@ -36,8 +38,11 @@ impl AsyncRead for Tcp {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.0).poll_read(cx, buffer))?;
         #[cfg(any(target_os = "linux", target_os = "android"))]
-        if (1..=SHORT).contains(&(buffer.filled().len() - before)) {
-            let _ = self.0.set_quickack(true); // it is only a hint
+        if let Some(&[first, ..]) = buffer.filled().get(before..)
+            && buffer.filled().len() - before <= SHORT
+            && matches!(first, 0x32..=0x35 | 0x3a..=0x3d)
+        {
+            let _ = self.0.set_quickack(true); // it is only a hint, and a PUBLISH only by its looks
         }
         Poll::Ready(Ok(()))
     }
