@@ -68,6 +68,7 @@
 //! | module | what is in it |
 //! |---|---|
 //! | [`client`] | [`Client`]: commands, `poll`, `deadline` |
+//! | [`server`] | [`Peer`](server::Peer): the server's end of one connection |
 //! | [`event`] | what `poll` tells: [`Event`], [`Message`], [`Receipt`] |
 //! | [`store`] | what a session remembers, in fixed memory or growing |
 //! | [`wire`] | packets and their bytes, of use without the rest |
@@ -98,6 +99,7 @@ pub mod error;
 pub mod event;
 mod link;
 pub mod reason;
+pub mod server;
 mod session;
 pub mod sink;
 mod slice;
