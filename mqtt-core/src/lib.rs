@@ -98,6 +98,7 @@ pub mod error;
 pub mod event;
 mod link;
 pub mod reason;
+pub mod router;
 mod session;
 pub mod sink;
 mod slice;
