@@ -99,6 +99,7 @@ pub mod error;
 pub mod event;
 mod link;
 pub mod reason;
+pub mod router;
 pub mod server;
 mod session;
 pub mod sink;

@@ -33,3 +33,8 @@ pub(crate) fn shift(bytes: &mut [u8], from: Range<usize>, to: usize) {
 pub(crate) fn remove<T, const N: usize>(from: &mut Vec<T, N>, index: usize) -> Option<T> {
     (index < from.len()).then(|| from.remove(index))
 }
+
+/// Puts an element before the one at `index`. Whether there is room.
+pub(crate) fn insert<T, const N: usize>(to: &mut Vec<T, N>, index: usize, element: T) -> bool {
+    index <= to.len() && to.insert(index, element).is_ok()
+}
