@@ -14,10 +14,11 @@ use crate::{
     topic::Topic,
     wire::{
         Ack, Auth, Bare, Connect, Disconnect, Header, PacketId, PacketType, Properties, Publish,
-        SubAck, Subscribe, UnsubAck, Unsubscribe, Version,
+        Relay, SubAck, Subscribe, UnsubAck, Unsubscribe, Version,
     },
 };
 use handshake::Asked;
+pub(crate) use handshake::{ANY, refuse, write_refusal};
 
 /// What a client wants, or what became of a message for it. Borrows the input, never the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,6 +119,8 @@ pub struct Peer<S> {
     asked: Asked,
     /// Whether the next AUTH is the client's.
     awaits_auth: bool,
+    /// The number of bytes of the packet that was taken last.
+    taken: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,9 +144,9 @@ impl<S> Peer<S> {
 
     /// One with other than the default [`Config`].
     pub const fn with_config(store: S, config: Config) -> Self {
-        let mut link = Link::new(handshake::ANY, store, config);
+        let mut link = Link::new(ANY, store, config);
         link.identifies = true;
-        Self { link, state: State::Closed, asked: Asked::NOTHING, awaits_auth: false }
+        Self { link, state: State::Closed, asked: Asked::NOTHING, awaits_auth: false, taken: 0 }
     }
 
     /// The version that the client speaks, once it has connected.
@@ -305,7 +308,7 @@ impl<S: Store> Peer<S> {
     /// The transport is open: the client's CONNECT is awaited.
     pub fn open(&mut self, now: Instant) {
         self.end();
-        self.link.version = handshake::ANY;
+        self.link.version = ANY;
         self.link.await_step(now);
         self.state = State::AwaitConnect;
     }
@@ -421,6 +424,7 @@ impl<S: Store> Peer<S> {
         };
         let taken = self.dispatch(now, header, body, out, request)?;
         if taken != Taken::Later {
+            self.taken = input.len() - rest.len();
             *input = rest;
             self.link.heard(now);
         }
@@ -545,9 +549,9 @@ impl<S: Store> Peer<S> {
         };
         // If there is no room the peer finds out by the close.
         match (self.state, reason) {
-            (State::AwaitConnect, Some(reason)) => handshake::write_refusal(reason, input, out),
+            (State::AwaitConnect, Some(reason)) => write_refusal(reason, input, out),
             (State::Connecting, Some(reason)) => {
-                let _ = self.refuse(now, &handshake::refusal(reason), out);
+                let _ = self.refuse(now, &handshake::refusal(self.link.version, reason), out);
             }
             (_, Some(reason)) if self.link.version.is_v5() => {
                 let _ = self.link.send(now, &Disconnect::from(reason), 0, out);
@@ -561,6 +565,65 @@ impl<S: Store> Peer<S> {
         self.state = State::Closed;
         self.awaits_auth = false;
         self.link.close();
+    }
+}
+
+/// For a broker, which keeps messages apart from sessions.
+impl<S: Store> Peer<S> {
+    /// See [`Link::relay`].
+    #[inline]
+    pub(crate) fn relay(
+        &mut self,
+        now: Instant,
+        relay: &Relay<'_>,
+        out: &mut impl Sink,
+    ) -> Result<Option<PacketId>, PublishError> {
+        self.link.relay(now, relay, out)
+    }
+
+    /// See [`Link::relay_again`].
+    pub(crate) fn relay_again(
+        &mut self,
+        now: Instant,
+        id: PacketId,
+        relay: &Relay<'_>,
+        out: &mut impl Sink,
+    ) -> Result<(), PublishError> {
+        self.link.relay_again(now, id, relay, out)
+    }
+
+    /// See [`Link::settle`].
+    pub(crate) fn settle(
+        &mut self,
+        now: Instant,
+        receipt: Receipt,
+        reason: ReasonCode,
+        out: &mut impl Sink,
+    ) {
+        self.link.settle(now, receipt, reason, out);
+    }
+
+    /// The packet that was taken last will be given again: forgets it, and gives the number of its
+    /// bytes.
+    pub(crate) fn put_back(&mut self, receipt: Option<Receipt>, out: &impl Sink) -> usize {
+        self.link.untake(receipt);
+        self.link.stall(out);
+        self.taken
+    }
+
+    /// Ends the connection if the client has been silent for too long.
+    pub(crate) fn expire(&mut self, now: Instant, out: &mut impl Sink) -> Result<(), Error> {
+        let judged = self.link.judge_client(now);
+        if let Err(error) = judged {
+            self.fail(now, error, &[], out);
+        }
+        judged
+    }
+
+    /// The next step of enhanced authentication has been asked for.
+    pub(crate) fn challenged(&mut self, now: Instant) {
+        self.awaits_auth = true;
+        self.link.await_step(now);
     }
 }
 

@@ -27,6 +27,7 @@ mod fixed;
 mod heap;
 
 pub use aliased::Aliased;
+pub(crate) use aliased::table::Name;
 pub use fixed::{Fixed, Records};
 #[cfg(feature = "alloc")]
 pub use heap::{Heap, Limits};

@@ -119,7 +119,7 @@ impl<S: Store> Link<S> {
 
     /// The same publish with an alias for its topic, if there can be one.
     #[inline]
-    fn aliased<'p>(&mut self, head: &Head<'p>) -> Option<Head<'p>> {
+    pub(super) fn aliased<'p>(&mut self, head: &Head<'p>) -> Option<Head<'p>> {
         let maximum = self.limits.topic_alias_maximum;
         if !self.config.topic_aliases || maximum == 0 {
             return None;
@@ -133,7 +133,7 @@ impl<S: Store> Link<S> {
     }
 
     /// Remembers the alias that the publish sets. Whether it may be sent so.
-    fn set_alias(&mut self, head: &Head<'_>) -> bool {
+    pub(super) fn set_alias(&mut self, head: &Head<'_>) -> bool {
         let Naming::Set(alias) = head.naming else { return true };
         let aliases = self.session.store_mut().outbound_aliases();
         aliases.is_some_and(|aliases| aliases.set(alias, head.publish.topic).is_ok())

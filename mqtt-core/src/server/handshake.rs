@@ -9,11 +9,11 @@ use crate::{
     slice,
     store::Store,
     time::Instant,
-    wire::{Auth, ConnAck, Connect, Header, Properties, QoS, Version},
+    wire::{Auth, ConnAck, Connect, Header, Packet, PacketType, Properties, Version},
 };
 
 /// The version in which a client is listened to before it has told its own.
-pub(super) const ANY: Version = {
+pub(crate) const ANY: Version = {
     #[cfg(feature = "v5")]
     let version = Version::V5;
     #[cfg(not(feature = "v5"))]
@@ -130,13 +130,11 @@ impl<S: Store> Peer<S> {
         if !ack.reason.is_error() {
             return Err(SendError::Invalid(EncodeError::ReasonCode));
         }
+        self.link.limits.maximum_packet_size = self.asked.maximum_packet_size;
         if self.link.version.is_v5() {
-            self.link.limits.maximum_packet_size = self.asked.maximum_packet_size;
             self.link.send(now, ack, 0, out)?;
         } else {
-            let known = ack.reason.as_return_code().is_some();
-            let reason = if known { ack.reason } else { ReasonCode::ServerUnavailable };
-            self.link.send(now, &refusal(reason), 0, out)?;
+            self.link.send(now, &refusal(self.link.version, ack.reason), 0, out)?;
         }
         self.end();
         Ok(())
@@ -189,7 +187,7 @@ impl<S: Store> Peer<S> {
 /// Requests.
 impl<S: Store> Peer<S> {
     /// A CONNECT has come.
-    pub(super) fn greet(&mut self, version: Version, connect: &Connect<'_>) {
+    pub(crate) fn greet(&mut self, version: Version, connect: &Connect<'_>) {
         self.link.version = version;
         self.link.step_taken();
         self.asked = Asked {
@@ -235,9 +233,22 @@ impl<S: Store> Peer<S> {
     }
 }
 
-/// A CONNACK that refuses.
-pub(super) fn refusal(reason: ReasonCode) -> ConnAck<'static> {
-    ConnAck { reason, maximum_qos: QoS::ExactlyOnce, ..ConnAck::default() }
+/// A CONNACK that refuses, for a reason that the version has.
+pub(super) fn refusal(version: Version, reason: ReasonCode) -> ConnAck<'static> {
+    let known = if version.is_v5() {
+        reason.is_legal_in(PacketType::ConnAck)
+    } else {
+        reason.as_return_code().is_some()
+    };
+    let reason = if known { reason } else { ReasonCode::ServerUnavailable };
+    ConnAck { reason, ..ConnAck::default() }
+}
+
+/// Writes it, if there is room.
+pub(crate) fn refuse(version: Version, reason: ReasonCode, out: &mut impl Sink) {
+    let reason = if reason.is_error() { reason } else { ReasonCode::NotAuthorized };
+    // If there is none the client finds out by the close.
+    let _ = Packet::ConnAck(refusal(version, reason)).encode(version, out);
 }
 
 /// The number of bytes of a refusal that says no more.
@@ -246,7 +257,7 @@ pub(super) const SHORT: usize = 5;
 /// Refuses a CONNECT that was not understood, if it says in which version it is to be answered: a
 /// level that is not supported is told so in the words of that level [MQTT-3.1.2-2], anything else
 /// on 5.0 alone.
-pub(super) fn write_refusal(reason: ReasonCode, input: &[u8], out: &mut impl Sink) {
+pub(crate) fn write_refusal(reason: ReasonCode, input: &[u8], out: &mut impl Sink) {
     let Some(level) = level(input) else { return };
     let unsupported = reason == ReasonCode::UnsupportedProtocolVersion;
     let refusal: &[u8] = match level {
