@@ -70,9 +70,13 @@ impl State {
         for block in blocks {
             self = self.block(u64::from_le_bytes(*block));
         }
-        let total = (len + bytes.len()) as u64;
-        let last = rest.iter().rev().fold(total, |last, byte| last << 8 | u64::from(*byte));
-        self = self.block(last);
+        // The rest, and in the highest byte how many there were in all.
+        let rest = match bytes.last_chunk() {
+            _ if rest.is_empty() => 0,
+            Some(last) => u64::from_le_bytes(*last) >> (64 - 8 * rest.len()),
+            None => rest.iter().rev().fold(0, |last, byte| last << 8 | u64::from(*byte)),
+        };
+        self = self.block(rest | ((len + bytes.len()) as u64) << 56);
         self.2 ^= 0xff;
         let Self(a, b, c, d) = self.round().round().round();
         (a ^ b ^ c ^ d) as u32

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     router::Full,
-    topic::{Filter, Topic, level_len},
+    topic::{Filter, Topic},
 };
 
 /// The index of the root, which is always there.
@@ -245,6 +245,23 @@ impl Name {
     }
 }
 
+/// How many bytes are before the first `/`, or all of them: by words, as far as there are.
+#[inline]
+fn level_len(bytes: &[u8]) -> usize {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    let (words, rest) = bytes.as_chunks();
+    for (i, word) in words.iter().enumerate() {
+        // The lowest bit that is left is in the first byte that is a slash.
+        let others = u64::from_le_bytes(*word) ^ (ONES * b'/' as u64);
+        let slashes = others.wrapping_sub(ONES) & !others & (ONES << 7);
+        if slashes != 0 {
+            return i * 8 + slashes.trailing_zeros() as usize / 8;
+        }
+    }
+    let end = rest.iter().position(|byte| *byte == b'/').unwrap_or(rest.len());
+    bytes.len() - rest.len() + end
+}
+
 /// A copy on the heap, if there is memory.
 pub(super) fn boxed(bytes: &[u8]) -> Result<Box<[u8]>, Full> {
     let mut copy = Vec::new();
@@ -288,27 +305,32 @@ impl<'r> Walk<'r> {
     #[inline]
     fn step(&mut self) -> Option<&'r Node> {
         let mut node = self.nodes.get(self.node)?;
-        if let Some(rest) = self.topic.as_bytes().get(self.at..) {
-            let (level, _) = rest.split_at_checked(level_len(rest))?;
-            let at = self.at + level.len() + 1;
+        let (bytes, plus) = (self.topic.as_bytes(), self.plus(node));
+        if (node.literals > 0 || plus.is_some())
+            && let Some(rest) = bytes.get(self.at..)
+        {
+            let level = rest.get(..level_len(rest)).unwrap_or_default();
             let literal = self.nodes.literal(self.seed, self.node, node, level);
-            if let Some(down) = literal.or_else(|| self.plus(node)) {
-                (self.node, self.at) = (down, at);
+            if let Some(down) = literal.or(plus) {
+                self.at += level.len() + 1;
+                self.node = down;
                 return self.nodes.get(down);
             }
         }
         loop {
-            let from = self.node;
+            let (from, name) = (self.node, &node.name);
             self.node = node.above;
             node = self.nodes.get(self.node)?;
-            if node.plus != from
-                && let Some(plus) = self.plus(node)
-            {
+            if node.plus == from {
+                let before = bytes.get(..self.at - 1)?;
+                let slash = before.iter().rposition(|byte| *byte == b'/');
+                self.at = slash.map_or(0, |slash| slash + 1);
+            } else if let Some(plus) = self.plus(node) {
                 self.node = plus;
                 return self.nodes.get(plus);
+            } else {
+                self.at -= name.as_bytes().len() + 1;
             }
-            let before = self.topic.as_bytes().get(..self.at.saturating_sub(1))?;
-            self.at = before.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
         }
     }
 
