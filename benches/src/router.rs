@@ -39,7 +39,7 @@ pub trait Table {
 
 /// The cases whose instructions are counted: looking up topics, ours first.
 pub fn cases() -> Vec<Case> {
-    vec![case::<Trie>(Some(3_200)), case::<Engine>(None)]
+    vec![case::<Trie>(Some(2_600)), case::<Engine>(None)]
 }
 
 fn case<T: Table + 'static>(gate: Option<u64>) -> Case

@@ -3,6 +3,9 @@
 //! Sites have lines, lines have devices, and a device has a few subscribers: of 20 filters 16 are
 //! exact, 3 have `+` and 1 has `#`; they have 3 to 6 levels. All are different.
 
+// It is a module of a test and of the benches.
+#![allow(unreachable_pub)]
+
 /// The filter with this number.
 pub fn filter(number: usize) -> String {
     let (device, kind) = (number / 3, number % 20);

@@ -15,17 +15,25 @@ impl Seed {
     }
 
     pub(super) fn bytes(self, bytes: &[u8]) -> u32 {
-        State::new(self).finish(bytes, 0)
+        self.level(bytes) as u32
     }
 
     pub(super) fn word(self, word: u64) -> u32 {
-        State::new(self).block(word).finish(&[], 8)
+        State::new(self).block(word).finish(&[], 8) as u32
     }
 
-    /// Of a level below something that has the hash `above`.
-    pub(super) fn level(self, above: u32, level: &[u8]) -> u32 {
-        State::new(self).block(u64::from(above)).finish(level, 8)
+    /// Of the name of a level, for [`below`].
+    pub(super) fn level(self, name: &[u8]) -> u64 {
+        State::new(self).finish(name, 0)
     }
+}
+
+/// The hash of a level with this name below something with the hash `above`.
+///
+/// Any odd multiple of a number that nobody knows is as good as that, and is another one below
+/// something else.
+pub(super) fn below(above: u32, name: u64) -> u32 {
+    (name.wrapping_mul(2 * u64::from(above) + 1) >> 32) as u32
 }
 
 struct State(u64, u64, u64, u64);
@@ -65,7 +73,7 @@ impl State {
 
     /// The hash of what came before, `len` bytes, and of these.
     #[inline(always)]
-    fn finish(mut self, bytes: &[u8], len: usize) -> u32 {
+    fn finish(mut self, bytes: &[u8], len: usize) -> u64 {
         let (blocks, rest) = bytes.as_chunks();
         for block in blocks {
             self = self.block(u64::from_le_bytes(*block));
@@ -79,7 +87,7 @@ impl State {
         self = self.block(rest | ((len + bytes.len()) as u64) << 56);
         self.2 ^= 0xff;
         let Self(a, b, c, d) = self.round().round().round();
-        (a ^ b ^ c ^ d) as u32
+        a ^ b ^ c ^ d
     }
 }
 
@@ -175,12 +183,8 @@ mod tests {
             let bytes = &bytes[..len];
             let mut hasher = DefaultHasher::new();
             hasher.write(bytes);
-            assert_eq!(Seed::new(0).bytes(bytes), hasher.finish() as u32);
-            let mut hasher = DefaultHasher::new();
-            hasher.write(&u64::from(u32::MAX).to_le_bytes());
-            hasher.write(bytes);
-            assert_eq!(Seed::new(0).level(u32::MAX, bytes), hasher.finish() as u32);
-            assert_ne!(Seed::new(1).bytes(bytes), Seed::new(1 << 64).bytes(bytes));
+            assert_eq!(Seed::new(0).level(bytes), hasher.finish());
+            assert_ne!(Seed::new(1).level(bytes), Seed::new(1 << 64).level(bytes));
         }
         assert_eq!(Seed::new(7).word(7), Seed::new(7).bytes(&7_u64.to_le_bytes()));
     }

@@ -4,7 +4,7 @@ use alloc::{boxed::Box, vec::Vec};
 use core::mem::replace;
 
 use super::{
-    hash::{Seed, Table},
+    hash::{Seed, Table, below},
     slab::{Moves, NONE, Slab},
 };
 use crate::{
@@ -112,13 +112,13 @@ impl Nodes {
         let node = self.get(above)?;
         match level {
             b"+" => (node.plus != NONE).then_some(node.plus),
-            _ => self.literal(seed, above, node, level),
+            _ => self.literal(above, node, level, seed.level(level)),
         }
     }
 
-    /// The node for a name below a node.
+    /// The node for a name, with its hash, below a node.
     #[inline]
-    fn literal(&self, seed: Seed, above: u32, node: &Node, level: &[u8]) -> Option<u32> {
+    fn literal(&self, above: u32, node: &Node, level: &[u8], hash: u64) -> Option<u32> {
         if node.literals == 0 {
             return None;
         }
@@ -126,7 +126,7 @@ impl Nodes {
             let node = self.slab.get(index);
             node.is_some_and(|node| node.above == above && node.name.as_bytes() == level)
         };
-        self.table.find(seed.level(node.hash, level), is)
+        self.table.find(below(node.hash, hash), is)
     }
 
     fn add_child(
@@ -142,7 +142,7 @@ impl Nodes {
             return Err(Full::Bytes);
         }
         self.table.reserve(1)?;
-        let hash = seed.level(self.get(above).map_or(0, |node| node.hash), level);
+        let hash = below(self.get(above).map_or(0, |node| node.hash), seed.level(level));
         let index = self.slab.insert(Node::new(hash, above, name))?;
         self.long += long;
         if !is_plus {
@@ -280,16 +280,32 @@ pub(super) struct Walk<'r> {
     seed: Seed,
     topic: Topic<'r>,
     node: u32,
-    /// Where the level after that of the node begins: behind the end if there is none.
+    /// How many levels are above the next.
+    depth: usize,
+    /// Where the next level begins: behind the end if there is none.
     at: usize,
     /// The entry to tell next.
     next: u32,
+    /// The first levels, as far as it has been.
+    levels: [Level; KNOWN],
+    known: usize,
 }
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Level {
+    len: usize,
+    hash: u64,
+}
+
+/// How many levels are looked at once only: more than topics usually have.
+const KNOWN: usize = 8;
 
 impl<'r> Walk<'r> {
     pub(super) fn new(nodes: &'r Nodes, seed: Seed, topic: Topic<'r>) -> Self {
         let node = if topic.is_empty() { NONE } else { ROOT };
-        let mut walk = Self { nodes, seed, topic, node, at: 0, next: NONE };
+        let levels = [Level::default(); KNOWN];
+        let mut walk =
+            Self { nodes, seed, topic, node, depth: 0, at: 0, next: NONE, levels, known: 0 };
         if !walk.hides_wildcards() {
             walk.next = nodes.root.below;
         }
@@ -297,6 +313,7 @@ impl<'r> Walk<'r> {
     }
 
     /// Whether no wildcard below the node matches: [MQTT-4.7.2-1].
+    #[inline]
     fn hides_wildcards(&self) -> bool {
         self.node == NONE || self.node == ROOT && self.topic.starts_with_dollar()
     }
@@ -305,33 +322,55 @@ impl<'r> Walk<'r> {
     #[inline]
     fn step(&mut self) -> Option<&'r Node> {
         let mut node = self.nodes.get(self.node)?;
-        let (bytes, plus) = (self.topic.as_bytes(), self.plus(node));
+        let plus = self.plus(node);
         if (node.literals > 0 || plus.is_some())
-            && let Some(rest) = bytes.get(self.at..)
+            && let Some(rest) = self.topic.as_bytes().get(self.at..)
         {
-            let level = rest.get(..level_len(rest)).unwrap_or_default();
-            let literal = self.nodes.literal(self.seed, self.node, node, level);
-            if let Some(down) = literal.or(plus) {
-                self.at += level.len() + 1;
-                self.node = down;
+            let Level { len, hash } = self.level(rest);
+            let name = rest.get(..len).unwrap_or_default();
+            if let Some(down) = self.nodes.literal(self.node, node, name, hash).or(plus) {
+                (self.node, self.at, self.depth) = (down, self.at + len + 1, self.depth + 1);
                 return self.nodes.get(down);
             }
         }
         loop {
-            let (from, name) = (self.node, &node.name);
+            let from = self.node;
             self.node = node.above;
             node = self.nodes.get(self.node)?;
-            if node.plus == from {
-                let before = bytes.get(..self.at - 1)?;
-                let slash = before.iter().rposition(|byte| *byte == b'/');
-                self.at = slash.map_or(0, |slash| slash + 1);
-            } else if let Some(plus) = self.plus(node) {
+            if node.plus != from
+                && let Some(plus) = self.plus(node)
+            {
                 self.node = plus;
                 return self.nodes.get(plus);
-            } else {
-                self.at -= name.as_bytes().len() + 1;
             }
+            self.depth -= 1;
+            self.at -= self.len_before() + 1;
         }
+    }
+
+    /// The next level, with which `rest` begins.
+    #[inline]
+    fn level(&mut self, rest: &[u8]) -> Level {
+        if self.depth < self.known {
+            return self.levels.get(self.depth).copied().unwrap_or_default();
+        }
+        let len = level_len(rest);
+        let level = Level { len, hash: self.seed.level(rest.get(..len).unwrap_or_default()) };
+        if let Some(known) = self.levels.get_mut(self.depth) {
+            *known = level;
+            self.known = self.depth + 1;
+        }
+        level
+    }
+
+    /// The length of the level that ends where the next begins.
+    #[inline]
+    fn len_before(&self) -> usize {
+        if let Some(level) = self.levels.get(self.depth) {
+            return level.len;
+        }
+        let before = self.topic.as_bytes().get(..self.at - 1).unwrap_or_default();
+        before.iter().rev().take_while(|byte| **byte != b'/').count()
     }
 
     /// The node of `+` below this one, which is the current one.
