@@ -133,7 +133,7 @@ impl Trie {
         }
     }
 
-    /// What is kept, in bytes, which [`Limits::bytes`] limits: 36 for a subscription; 64 for
+    /// What is kept, in bytes, which [`Limits::bytes`] limits: 48 for a subscription; 64 for
     /// each different filter, and its length; 64 for each level, as far as filters with wildcards
     /// have not it and those before it in common, and its length if that is more than 22.
     ///
@@ -502,7 +502,7 @@ fn crowd_hash(seed: Seed, entry: u32, Subscriber(subscriber): Subscriber) -> u32
 const FEW: usize = 8;
 
 /// What a subscription and a filter are reckoned to take, with their places in the tables.
-const LINK: usize = 36;
+const LINK: usize = 48;
 const ENTRY: usize = 64;
 
 #[cfg(test)]
