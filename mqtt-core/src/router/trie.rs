@@ -6,12 +6,14 @@ use super::{Full, GroupId, Match, Options, Recipient, Router, Subscriber};
 use crate::topic::{Filter, Topic};
 use hash::{Seed, Table};
 use links::{Link, Links};
-use nodes::{Nodes, Walk, boxed};
+use name::Name;
+use nodes::{Nodes, Walk};
 use recipients::Recipients;
 use slab::{NONE, Slab};
 
 mod hash;
 mod links;
+mod name;
 mod nodes;
 mod recipients;
 mod slab;
@@ -44,8 +46,8 @@ pub struct Trie {
     entries: Slab<Entry>,
     /// The entry of each filter, by the whole of it.
     filters: Table,
-    /// Bytes of the filters.
-    text: usize,
+    /// Bytes of the filters that do not fit an entry.
+    long: usize,
     /// The entries that have wildcards and are not shared.
     nodes: Nodes,
     links: Links,
@@ -94,13 +96,13 @@ struct Entry {
 
 #[derive(Clone, Debug)]
 enum Text {
-    Plain(Box<[u8]>),
+    Plain(Name<SHORT>),
     Shared(Box<Shared>),
 }
 
 #[derive(Clone, Debug)]
 struct Shared {
-    filter: Box<[u8]>,
+    filter: Name<SHORT>,
     serial: u64,
     /// The entry on which it hangs, and its neighbours there.
     of: u32,
@@ -124,7 +126,7 @@ impl Trie {
             limits,
             entries: Slab::new(),
             filters: Table::new(),
-            text: 0,
+            long: 0,
             nodes: Nodes::new(),
             links: Links::new(),
             crowds: Table::new(),
@@ -133,14 +135,15 @@ impl Trie {
         }
     }
 
-    /// What is kept, in bytes, which [`Limits::bytes`] limits: 48 for a subscription; 64 for
-    /// each different filter, and its length; 64 for each level, as far as filters with wildcards
-    /// have not it and those before it in common, and its length if that is more than 22.
+    /// What is kept, in bytes, which [`Limits::bytes`] limits: 48 for a subscription; 104 for
+    /// each different filter, and its length if that is more than 54; 64 for each level, as far as
+    /// filters with wildcards have not it and those before it in common, and its length if that is
+    /// more than 22.
     ///
     /// The allocator is asked for up to a third more while their number grows, and for up to four
     /// times as much when it has become smaller.
     pub fn bytes(&self) -> usize {
-        self.links.len() * LINK + self.entries.len() * ENTRY + self.text + self.nodes.bytes()
+        self.links.len() * LINK + self.entries.len() * ENTRY + self.long + self.nodes.bytes()
     }
 
     fn room(&self, bytes: usize) -> Result<usize, Full> {
@@ -149,7 +152,8 @@ impl Trie {
     }
 
     fn find(&self, filter: &[u8]) -> Option<u32> {
-        let is = |index| self.entries.get(index).is_some_and(|entry| entry.bytes() == filter);
+        let is =
+            |index| self.entries.get(index).is_some_and(|entry| entry.name().as_bytes() == filter);
         self.filters.find(self.seed.bytes(filter), is)
     }
 
@@ -217,16 +221,18 @@ impl Trie {
     fn add_entry(
         &mut self,
         filter: Filter<'_>,
-        text: impl FnOnce(Box<[u8]>) -> Text,
+        text: impl FnOnce(Name<SHORT>) -> Text,
     ) -> Result<u32, Full> {
         let bytes = filter.as_bytes();
-        self.room(ENTRY + bytes.len())?;
+        let name = Name::new(bytes)?;
+        let long = name.heap_len();
+        self.room(ENTRY + long)?;
         self.filters.reserve(1)?;
-        let filter = text(boxed(bytes)?);
+        let filter = text(name);
         let entry = Entry { filter, recipients: Recipients::new(), node: NONE, groups: NONE };
         let index = self.entries.insert(entry)?;
         self.filters.insert(self.seed.bytes(bytes), index);
-        self.text += bytes.len();
+        self.long += long;
         Ok(index)
     }
 
@@ -238,7 +244,7 @@ impl Trie {
         }
         let Some(entry) = self.entries.remove(index) else { return };
         let filter = entry.filter();
-        self.text -= filter.as_bytes().len();
+        self.long -= entry.name().heap_len();
         self.filters.remove(self.seed.bytes(filter.as_bytes()), index);
         match &entry.filter {
             Text::Plain(_) if entry.node == NONE => {}
@@ -439,11 +445,11 @@ impl Router for Trie {
 
 impl Entry {
     fn filter(&self) -> Filter<'_> {
-        Filter::from_validated(self.bytes())
+        Filter::from_validated(self.name().as_bytes())
     }
 
     #[inline]
-    fn bytes(&self) -> &[u8] {
+    fn name(&self) -> &Name<SHORT> {
         match &self.filter {
             Text::Plain(filter) => filter,
             Text::Shared(shared) => &shared.filter,
@@ -503,7 +509,10 @@ const FEW: usize = 8;
 
 /// What a subscription and a filter are reckoned to take, with their places in the tables.
 const LINK: usize = 48;
-const ENTRY: usize = 64;
+const ENTRY: usize = 104;
+
+/// The filters that fit an entry, which takes 88 bytes then.
+const SHORT: usize = 54;
 
 #[cfg(test)]
 mod tests {
@@ -600,7 +609,7 @@ mod tests {
         for subscriber in 1..=3 {
             assert_eq!(subscribe(&mut trie, subscriber, "a/+"), Ok(None));
         }
-        assert_eq!(trie.bytes(), 3 * LINK + ENTRY + 3 + 2 * 64);
+        assert_eq!(trie.bytes(), 3 * LINK + ENTRY + 2 * 64);
         assert_eq!(subscribe(&mut trie, 4, "a/+"), Err(Full::Subscriptions));
         assert!(subscribe(&mut trie, 3, "a/+").is_ok_and(|replaced| replaced.is_some()));
         assert_eq!(trie.unsubscribe_all(Subscriber(1)), 1);
@@ -651,7 +660,7 @@ mod tests {
 
     #[test]
     fn records_are_as_small_as_the_limits_say() {
-        assert_eq!((size_of::<Entry>(), size_of::<Option<Entry>>()), (48, 48));
+        assert_eq!((size_of::<Entry>(), size_of::<Option<Entry>>()), (88, 88));
         assert_eq!(size_of::<Link>(), 20);
     }
 }

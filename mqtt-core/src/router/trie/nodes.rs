@@ -1,10 +1,10 @@
 //! The filters with wildcards, as a tree of levels.
 
-use alloc::{boxed::Box, vec::Vec};
 use core::mem::replace;
 
 use super::{
     hash::{Seed, Table, below},
+    name::Name,
     slab::{Moves, NONE, Slab},
 };
 use crate::{
@@ -44,22 +44,12 @@ pub(super) struct Node {
     here: u32,
     /// The entry of the filter that ends with `/#` here.
     below: u32,
-    name: Name,
+    name: Name<22>,
 }
-
-#[derive(Clone, Debug)]
-enum Name {
-    Short { len: u8, bytes: [u8; SHORT] },
-    Long(Box<[u8]>),
-}
-
-/// What fits a node that takes 48 bytes.
-const SHORT: usize = 22;
 
 impl Nodes {
     pub(super) const fn new() -> Self {
-        let name = Name::Short { len: 0, bytes: [0; SHORT] };
-        let root = Node::new(0, NONE, name);
+        let root = Node::new(0, NONE, Name::EMPTY);
         Self { slab: Slab::new(), root, table: Table::new(), long: 0 }
     }
 
@@ -209,39 +199,12 @@ impl Nodes {
 }
 
 impl Node {
-    const fn new(hash: u32, above: u32, name: Name) -> Self {
+    const fn new(hash: u32, above: u32, name: Name<22>) -> Self {
         Self { hash, above, plus: NONE, literals: 0, here: NONE, below: NONE, name }
     }
 
     fn is_unused(&self) -> bool {
         self.literals == 0 && [self.plus, self.here, self.below] == [NONE; 3]
-    }
-}
-
-impl Name {
-    fn new(level: &[u8]) -> Result<Self, Full> {
-        let mut bytes = [0; SHORT];
-        match bytes.get_mut(..level.len()) {
-            Some(short) => {
-                short.copy_from_slice(level);
-                Ok(Self::Short { len: level.len() as u8, bytes })
-            }
-            None => boxed(level).map(Self::Long),
-        }
-    }
-
-    fn as_bytes(&self) -> &[u8] {
-        match self {
-            Self::Short { len, bytes } => bytes.get(..usize::from(*len)).unwrap_or_default(),
-            Self::Long(bytes) => bytes,
-        }
-    }
-
-    fn heap_len(&self) -> usize {
-        match self {
-            Self::Short { .. } => 0,
-            Self::Long(bytes) => bytes.len(),
-        }
     }
 }
 
@@ -260,14 +223,6 @@ fn level_len(bytes: &[u8]) -> usize {
     }
     let end = rest.iter().position(|byte| *byte == b'/').unwrap_or(rest.len());
     bytes.len() - rest.len() + end
-}
-
-/// A copy on the heap, if there is memory.
-pub(super) fn boxed(bytes: &[u8]) -> Result<Box<[u8]>, Full> {
-    let mut copy = Vec::new();
-    copy.try_reserve_exact(bytes.len()).map_err(|_| Full::Bytes)?;
-    copy.extend_from_slice(bytes);
-    Ok(copy.into_boxed_slice())
 }
 
 /// The entries of those filters with wildcards that match a topic.
