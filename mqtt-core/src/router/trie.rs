@@ -24,7 +24,11 @@ mod slab;
 /// with wildcards are a tree, of which a look-up visits the nodes that match the first levels of
 /// the topic, each once. It takes no memory. To add and to remove take about as long, whatever
 /// the number of subscribers of the filter or of filters of the subscriber; to remove all that a
-/// subscriber has takes as long as it has filters.
+/// subscriber has takes as long as it has filters. When an array grows or is shrunk, once in a
+/// while, everything in it is moved.
+///
+/// A client with many filters that differ in where their `+` are makes look-ups visit as many
+/// nodes: a broker should limit how many filters a client may have.
 ///
 /// Memory follows what is kept, and is given back when three quarters of it are unused: see
 /// [`bytes`](Self::bytes). An empty router has none on the heap.
@@ -76,9 +80,13 @@ pub struct Limits {
     pub bytes: usize,
 }
 
+impl Limits {
+    const DEFAULT: Self = Self { subscriptions: 1_000_000, bytes: 256 << 20 };
+}
+
 impl Default for Limits {
     fn default() -> Self {
-        Self { subscriptions: 1_000_000, bytes: 256 << 20 }
+        Self::DEFAULT
     }
 }
 
@@ -116,7 +124,7 @@ impl Trie {
     /// Clients choose the filters. So that they cannot choose those that collide in a hash table,
     /// `seed` has to be a random number that they do not know.
     pub const fn new(seed: u128) -> Self {
-        Self::with_limits(seed, Limits { subscriptions: 1_000_000, bytes: 256 << 20 })
+        Self::with_limits(seed, Limits::DEFAULT)
     }
 
     /// An empty router with these limits. For the seed, see [`new`](Self::new).

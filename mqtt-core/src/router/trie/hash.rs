@@ -1,13 +1,22 @@
 //! Where something is, by a hash that nobody can foresee.
 
+use core::fmt;
+
 use hashbrown::{HashTable, hash_table::Entry};
 
 use crate::router::Full;
 
 /// Hashes with SipHash-1-3, of which nobody knows the results who does not know the seed: clients
 /// cannot choose names that collide.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(super) struct Seed(u64, u64);
+
+/// Does not tell the secret.
+impl fmt::Debug for Seed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Seed")
+    }
+}
 
 impl Seed {
     pub(super) const fn new(seed: u128) -> Self {
@@ -186,6 +195,7 @@ mod tests {
             assert_eq!(Seed::new(0).level(bytes), hasher.finish());
             assert_ne!(Seed::new(1).level(bytes), Seed::new(1 << 64).level(bytes));
         }
+        assert_eq!(std::format!("{:?}", Seed::new(7)), "Seed");
         assert_eq!(Seed::new(7).word(7), Seed::new(7).bytes(&7_u64.to_le_bytes()));
     }
 
