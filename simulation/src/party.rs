@@ -34,6 +34,18 @@ pub struct Desk {
 }
 
 impl Desk {
+    /// No connections yet.
+    pub const fn new(ask: Ask, capacity: usize) -> Self {
+        Self { sinks: Vec::new(), closing: Vec::new(), ask, capacity }
+    }
+
+    /// A connection begins.
+    pub fn begin(&mut self, connection: ConnectionId) {
+        let index = self.place(connection);
+        self.sinks[index] = Outbox::new(self.capacity);
+        self.closing[index] = false;
+    }
+
     fn place(&mut self, connection: ConnectionId) -> usize {
         let index = connection.index();
         while self.sinks.len() <= index {
@@ -112,8 +124,7 @@ impl Kind for Large {
 impl<M: Kind, S: Store> Party<M, S> {
     /// A broker without clients.
     pub fn new(config: BrokerConfig) -> Self {
-        let (sinks, closing) = (Vec::new(), Vec::new());
-        let desk = Desk { sinks, closing, ask: |_| Verdict::Allow, capacity: 4_096 };
+        let desk = Desk::new(|_| Verdict::Allow, 4_096);
         Self {
             clock: Clock::new(),
             broker: M::broker(config),
@@ -148,9 +159,7 @@ impl<M: Kind, S: Store> Party<M, S> {
             connection = self.broker.open(now);
         }
         let connection = connection.expect("room for a connection");
-        let place = self.desk.place(connection);
-        self.desk.closing[place] = false;
-        self.desk.sinks[place] = Outbox::new(self.desk.capacity);
+        self.desk.begin(connection);
         let line = &mut self.lines[who];
         line.connection = Some(connection);
         line.wire.open();
