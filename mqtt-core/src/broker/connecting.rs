@@ -366,8 +366,8 @@ impl<M: Memory> Broker<M> {
             let mut name = Assigned::new();
             let _ = name.push_str("auto-");
             for _ in 0..16 {
-                let digit = char::from_digit((number >> 60) as u32, 16).unwrap_or('0');
-                let _ = name.push(digit);
+                // One of sixteen letters, whichever.
+                let _ = name.push(char::from(b'a' + (number >> 60) as u8));
                 number <<= 4;
             }
             if self.find(hash(name.as_bytes()), name.as_bytes()).is_none() {
