@@ -27,7 +27,7 @@ pub(super) struct Asked {
     clean_start: bool,
     pub(super) problem_information: bool,
     keep_alive: u16,
-    receive_maximum: u16,
+    pub(super) receive_maximum: u16,
     topic_alias_maximum: u16,
     maximum_packet_size: u32,
     pub(super) session_expiry_interval: u32,
