@@ -53,7 +53,7 @@ pub struct Config {
     /// The longest that a session outlives its connection, in seconds; `u32::MAX` is for ever. What
     /// a 3.1.1 client gets that does not ask for a clean session.
     pub session_expiry_maximum: u32,
-    /// The longest keep alive, in seconds; 0 for any, and for none.
+    /// The longest keep alive, in seconds; 0 for any, and for none. Of 5.0 clients, which can be told.
     pub keep_alive_maximum: u16,
     /// How long a client may take for CONNECT and for each step of AUTH, in milliseconds.
     pub connect_timeout: u32,
@@ -80,7 +80,8 @@ pub struct Config {
     pub topic_aliases: bool,
     /// What a client is told that asks for Response Information.
     pub response_information: Option<Text<'static>>,
-    /// Makes the client identifiers that the broker assigns hard to guess.
+    /// What the client identifiers that the broker assigns begin with, in a way: brokers with different
+    /// seeds assign different ones. They are no secret.
     pub seed: u64,
 }
 
@@ -121,7 +122,7 @@ impl Config {
         queue_bytes: 4 * 1024 * 1024,
         overflow: Overflow::DropNewest,
         retained_messages: 100_000,
-        sessions: usize::MAX,
+        sessions: 100_000,
         crowding: Crowding::Refuse,
         control_characters: false,
         topic_aliases: true,
@@ -269,6 +270,8 @@ pub struct Statistics {
 #[derive(Debug)]
 pub struct Connection {
     state: State,
+    /// The host has been asked, and will know later.
+    asked: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -437,7 +440,8 @@ impl<M: Memory> Broker<M> {
     pub fn open(&mut self, now: Instant) -> Result<ConnectionId, Full> {
         let until = now + u64::from(self.config.connect_timeout);
         let state = State::Handshake { until: Some(until), seen: 0 };
-        let place = self.connections.insert(Connection { state }).map_err(|_| Full)?;
+        let place =
+            self.connections.insert(Connection { state, asked: false }).map_err(|_| Full)?;
         self.wake(until);
         Ok(ConnectionId(place))
     }
@@ -481,11 +485,11 @@ impl<M: Memory> Broker<M> {
         result
     }
 
-    /// The host knows by now what it was asked for on this connection: the same will be asked again at
-    /// the next [`poll`](Self::poll), which this is a reminder of. Whether the connection is open.
-    pub fn resume(&self, connection: ConnectionId) -> bool {
-        let state = self.connections.get(connection.0).map(|connection| connection.state);
-        state.is_some_and(|state| state != State::Closing)
+    /// The host knows by now what it was asked for on this connection: the next
+    /// [`poll`](Self::poll), which is due, asks the same again. Whether that is awaited.
+    pub fn resume(&mut self, connection: ConnectionId) -> bool {
+        let connection = self.connections.get_mut(connection.0);
+        connection.is_some_and(|connection| core::mem::take(&mut connection.asked))
     }
 
     /// Does what is due: connections that were silent for too long end, sessions and wills come to
@@ -552,6 +556,11 @@ impl<M: Memory> Broker<M> {
             };
             match connection.state {
                 State::Closing => return Err(Error::NotConnected),
+                State::Open(session) if connection.asked => {
+                    self.pump(now, session, host);
+                    return Ok(());
+                }
+                _ if connection.asked => return Ok(()),
                 State::Handshake { .. } => {
                     if !self.shake_hands(now, from, input, host)? {
                         return Ok(());
@@ -589,6 +598,7 @@ impl<M: Memory> Broker<M> {
                         let taken = session.peer.put_back(&request, left, wait == Wait::Host);
                         *input = whole.get(whole.len() - left - taken..).unwrap_or_default();
                     }
+                    self.set_asked(from, wait == Wait::Host);
                     self.pump(now, place, host);
                     self.set_deadline(place);
                     return Ok(());

@@ -94,6 +94,7 @@ impl<M: Memory> Broker<M> {
             Verdict::Later => {
                 let seen = if seen == 0 { 0 } else { seen.max(connect_len) };
                 self.set_state(from, State::Handshake { until: None, seen });
+                self.set_asked(from, true);
                 Ok(false)
             }
             Verdict::Deny(reason) => self.refuse(now, from, version, reason, host),
@@ -423,6 +424,13 @@ impl<M: Memory> Broker<M> {
 
     pub(super) fn state(&self, connection: ConnectionId) -> State {
         self.connections.get(connection.0).map_or(State::Closing, |connection| connection.state)
+    }
+
+    /// The host has been asked about what is at the front of the input.
+    pub(super) fn set_asked(&mut self, connection: ConnectionId, asked: bool) {
+        if let Some(connection) = self.connections.get_mut(connection.0) {
+            connection.asked = asked;
+        }
     }
 
     pub(super) fn set_state(&mut self, connection: ConnectionId, state: State) {
