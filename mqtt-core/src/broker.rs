@@ -68,7 +68,8 @@ pub struct Config {
     /// What is dropped when there are more.
     pub overflow: Overflow,
     /// How many messages may be retained. One more is refused with
-    /// [`ReasonCode::QuotaExceeded`], on 3.1.1 not retained.
+    /// [`ReasonCode::QuotaExceeded`]; of a client that cannot be told so, and at QoS 0, it is
+    /// delivered, and not retained.
     pub retained_messages: usize,
     /// How many sessions there may be, connected ones included.
     pub sessions: usize,

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// How many retained messages are looked at in one go for new subscriptions.
-const LOOKS: u32 = 1_000;
+const LOOKS: u32 = 10_000;
 
 impl<M: Memory> Broker<M> {
     /// A client publishes. Whether that has to wait for the host.
@@ -245,6 +245,14 @@ impl<M: Memory> Broker<M> {
     }
 
     fn next_retained(&self, filter: Filter<'_>, from: u32, looks: &mut u32) -> Found {
+        if !filter.has_wildcard() {
+            // It is for one topic, which is found at once, the first time.
+            let topic = Topic::from_validated(filter.as_bytes());
+            let place = self.find_retained(hash(topic.as_bytes()), topic).filter(|_| from == 0);
+            let message = place.and_then(|place| Some((place, *self.retained.get(place)?)));
+            return message
+                .map_or(Found::Nothing, |(place, message)| Found::Message(place, message));
+        }
         let mut next = self.retained.next(from);
         while let Some(place) = next {
             if *looks == 0 {
