@@ -186,16 +186,14 @@ impl<M: Memory> Broker<M> {
         if let Some(place) = self.find(hash, name) {
             self.tick_session(now, place, host); // its time may be over
         }
-        let mut found = self.find(hash, name);
+        let found = self.find(hash, name);
         if let Some(place) = found {
             self.take_over(now, place, connect.clean_start, host);
-            if self.sessions.get(place).is_none() {
-                found = None;
-            } else if connect.clean_start {
+            if connect.clean_start {
                 self.end_session(now, place, host);
-                found = None;
             }
         }
+        let found = found.filter(|place| self.sessions.get(*place).is_some());
         let resumed = found.is_some();
         let Some(place) = found.or_else(|| self.create(now, hash, name, host)) else {
             return self.refuse(now, from, version, ReasonCode::QuotaExceeded, host);
