@@ -124,6 +124,12 @@ impl<S> Client<S> {
         self.link.session.store()
     }
 
+    /// The session's store, for what it can do beyond [`Store`]. To change what it remembers of the
+    /// session would be to lie to the server.
+    pub const fn store_mut(&mut self) -> &mut S {
+        self.link.session.store_mut()
+    }
+
     /// Gives the session's store back, for another client to resume. That has to speak the same
     /// version: messages are kept as they were encoded.
     pub fn into_store(self) -> S {

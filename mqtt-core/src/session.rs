@@ -164,7 +164,7 @@ impl<S> Session<S> {
         &self.store
     }
 
-    pub(crate) fn store_mut(&mut self) -> &mut S {
+    pub(crate) const fn store_mut(&mut self) -> &mut S {
         &mut self.store
     }
 

@@ -18,7 +18,7 @@ use crate::{
     reason::ReasonCode,
     sink::Payload,
     topic::Topic,
-    wire::{self, Delivery, Encode, Head, PacketId, Publish, QoS, Version},
+    wire::{self, Delivery, Encode, Head, Header, PacketId, PacketType, Publish, QoS, Version},
 };
 
 mod aliased;
@@ -263,7 +263,8 @@ pub struct Outgoing<'m> {
 }
 
 impl<'m> Outgoing<'m> {
-    /// What a session gives to a store when it sends `publish`: for tests of a store.
+    /// What a session gives to a store when it sends `publish`: to fill a store with what was kept
+    /// elsewhere, and for tests of a store.
     ///
     /// # Errors
     ///
@@ -325,6 +326,56 @@ pub struct Unsent<'s> {
     /// The packet as [`Outgoing`] gave it, in two parts of which the first has the whole head; both
     /// empty if there is only a record. It is validated before it is sent.
     pub packet: (&'s [u8], Payload<'s>),
+}
+
+impl<'s> Unsent<'s> {
+    /// The message, with as much of its payload as the first part of the packet has, and the rest
+    /// of the payload. `None` if this is not the packet that [`Outgoing`] gave for this identifier
+    /// and state, or there is only a record: nothing read from a store is trusted.
+    ///
+    /// ```
+    /// use mqtt_core::{PacketId, Payload, Version, store::{Flight, Unsent}};
+    ///
+    /// let packet = (&b"\x32\x06\0\x01t\0\x07"[..], Payload::from("!"));
+    /// let id = PacketId::new(7).unwrap();
+    /// let unsent = Unsent { id, flight: Flight::AwaitAck, packet };
+    /// let (publish, rest) = unsent.decode(Version::V3_1_1).unwrap();
+    /// assert_eq!((publish.topic.as_str(), rest.as_bytes()), ("t", &b"!"[..]));
+    /// assert!(Unsent { flight: Flight::AwaitRec, ..unsent }.decode(Version::V3_1_1).is_none());
+    /// ```
+    pub fn decode(&self, version: Version) -> Option<(Publish<'s>, Payload<'s>)> {
+        let (_, publish, payload) = self.read(version, false)?;
+        Some((Publish { payload: Payload::new(payload), ..publish }, self.packet.1))
+    }
+
+    /// The packet's header, the message without its payload, and what the first part has of that; with
+    /// `identifies` it may have subscription identifiers.
+    pub(crate) fn read(
+        &self,
+        version: Version,
+        identifies: bool,
+    ) -> Option<(Header, Publish<'s>, &'s [u8])> {
+        let (head, payload) = self.packet;
+        let (header, body) = Header::decode(version, head).ok()??;
+        let qos = match self.flight {
+            Flight::AwaitAck => QoS::AtLeastOnce,
+            _ => QoS::ExactlyOnce,
+        };
+        let whole = header.packet_len() == head.len() + payload.len();
+        // Everything before the payload is in the head, or all of it is.
+        let head_len = wire::head_len(version, &header, body).ok()??;
+        let (head, front) = body.split_at_checked(head_len)?;
+        let (delivery, publish) = Publish::read(version, header.flags, head).ok()?;
+        let Publish { properties, .. } = publish;
+        let intact = header.packet_type == PacketType::Publish
+            && (properties.is_empty()
+                || properties.topic_alias().is_none()
+                    && (identifies || properties.subscription_identifier().is_none()))
+            && whole
+            && delivery.packet_id == Some(self.id)
+            && header.flags >> 1 & 3 == qos as u8;
+        intact.then_some((header, publish, front))
+    }
 }
 
 /// The methods of [`Store`] but for `clear` and the aliases, passed on to another store.

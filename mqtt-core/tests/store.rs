@@ -90,6 +90,16 @@ fn compare(store: &mut impl Store, model: &Model) {
     assert_eq!(store.oldest_unanswered().as_ref(), oldest);
     let unsent = store.unsent().map(|unsent| {
         let (head, payload) = unsent.packet;
+        let decoded = unsent.decode(Version::V5);
+        assert_eq!(decoded.is_none(), head.is_empty(), "a record, or what was given");
+        if let Some((publish, rest)) = decoded {
+            assert_eq!(Flight::new(publish.qos), unsent.flight);
+            let packet = [head, payload.as_bytes()].concat();
+            let payload = [publish.payload.as_bytes(), rest.as_bytes()].concat();
+            assert!(publish.topic.as_str().starts_with("topic/") && packet.ends_with(&payload));
+            let head_len = publish.topic.len() + if packet.len() > 129 { 8 } else { 7 };
+            assert_eq!(packet.len(), head_len + payload.len());
+        }
         (unsent.id, unsent.flight, [head, payload.as_bytes()].concat())
     });
     let expected = model.unsent().map(|(id, flight, packet)| (id, flight, packet.to_vec()));

@@ -10,10 +10,7 @@ use crate::{
     slice,
     store::{Alias, Flight, Full, Outgoing, Store, Unsent},
     time::Instant,
-    wire::{
-        self, Ack, Delivery, Encode, Head, Header, Naming, PacketId, PacketType, Publish, QoS,
-        Version,
-    },
+    wire::{self, Ack, Delivery, Encode, Head, Naming, PacketId, PacketType, Publish, QoS},
 };
 
 /// The number of bytes of an acknowledgement with its reason left out, and with it.
@@ -318,7 +315,7 @@ impl<S: Store> Link<S> {
                     return Resent::Waiting;
                 }
             }
-            let verdict = match check_stored(version, &unsent, identifies) {
+            let verdict = match unsent.read(version, identifies).map(|(header, ..)| header) {
                 _ if len == 0 => Err(ReasonCode::UnspecifiedError),
                 None => Err(ReasonCode::ImplementationSpecificError),
                 Some(header) if (header.flags >> 1 & 3) > limits.maximum_qos as u8 => {
@@ -376,26 +373,4 @@ fn check_properties(publish: &Publish<'_>, identifies: bool) -> Result<(), Publi
         return Err(PublishError::Invalid(EncodeError::Property));
     }
     Ok(())
-}
-
-/// The header of what the store gave back, if that is the packet that it was given. Nothing read
-/// from a store is trusted.
-fn check_stored(version: Version, unsent: &Unsent<'_>, identifies: bool) -> Option<Header> {
-    let (head, payload) = unsent.packet;
-    let (header, body) = Header::decode(version, head).ok()??;
-    let qos = match unsent.flight {
-        Flight::AwaitAck => QoS::AtLeastOnce,
-        _ => QoS::ExactlyOnce,
-    };
-    let is_publish = header.packet_type == PacketType::Publish;
-    let whole = header.packet_len() == head.len() + payload.len();
-    // Everything before the payload is in the head, or all of it is.
-    let head_len = wire::head_len(version, &header, body).ok()??;
-    let (delivery, publish) = Publish::read(version, header.flags, body.get(..head_len)?).ok()?;
-    let intact = is_publish
-        && check_properties(&publish, identifies).is_ok()
-        && whole
-        && delivery.packet_id == Some(unsent.id)
-        && header.flags >> 1 & 3 == qos as u8;
-    intact.then_some(header)
 }
