@@ -9,9 +9,11 @@ use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
 use mqtt_core::Version;
 
 pub mod codec;
+pub mod fan_out;
 pub mod machine;
 pub mod packets;
 pub mod peers;
+pub mod router;
 pub mod topics;
 
 /// Something to measure: one library doing one thing.

@@ -68,10 +68,14 @@
 //! | module | what is in it |
 //! |---|---|
 //! | [`client`] | [`Client`]: commands, `poll`, `deadline` |
+//! | [`server`] | [`Peer`](server::Peer): the server's end of one connection |
+//! | [`broker`] | [`Broker`](broker::Broker): all of them, their sessions, and who gets what |
+//! | [`router`] | who wants a topic |
 //! | [`event`] | what `poll` tells: [`Event`], [`Message`], [`Receipt`] |
 //! | [`store`] | what a session remembers, in fixed memory or growing |
 //! | [`wire`] | packets and their bytes, of use without the rest |
 //! | [`topic`] | [`Topic`], [`Filter`], matching |
+//! | [`router`] | which subscribers a topic is for, in fixed memory or growing |
 //! | [`sink`] | where outgoing bytes go |
 //! | [`error`], [`reason`] | errors by who is to blame; the protocol's reason codes |
 //!
@@ -79,7 +83,7 @@
 //!
 //! - `v3` and `v5` (default): the protocol versions. With one of them off, its branches vanish from
 //!   the image; which is spoken is otherwise a [value](Version).
-//! - `alloc`: [`store::Heap`], and payloads shared by reference count.
+//! - `alloc`: [`store::Heap`], [`router::Trie`], and payloads shared by reference count.
 //! - `defmt`: `defmt::Format` for the public types.
 //!
 //! A feature adds, and never changes what is there without it.
@@ -93,11 +97,14 @@ extern crate alloc;
 #[cfg(not(any(feature = "v3", feature = "v5")))]
 compile_error!("mqtt-core needs at least one of the features `v3` and `v5`");
 
+pub mod broker;
 pub mod client;
 pub mod error;
 pub mod event;
 mod link;
 pub mod reason;
+pub mod router;
+pub mod server;
 mod session;
 pub mod sink;
 mod slice;

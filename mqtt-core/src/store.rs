@@ -27,6 +27,7 @@ mod fixed;
 mod heap;
 
 pub use aliased::Aliased;
+pub(crate) use aliased::table::Name;
 pub use fixed::{Fixed, Records};
 #[cfg(feature = "alloc")]
 pub use heap::{Heap, Limits};
@@ -343,12 +344,17 @@ impl<'s> Unsent<'s> {
     /// assert!(Unsent { flight: Flight::AwaitRec, ..unsent }.decode(Version::V3_1_1).is_none());
     /// ```
     pub fn decode(&self, version: Version) -> Option<(Publish<'s>, Payload<'s>)> {
-        let (_, publish, payload) = self.read(version)?;
+        let (_, publish, payload) = self.read(version, false)?;
         Some((Publish { payload: Payload::new(payload), ..publish }, self.packet.1))
     }
 
-    /// The packet's header, the message without its payload, and what the first part has of that.
-    pub(crate) fn read(&self, version: Version) -> Option<(Header, Publish<'s>, &'s [u8])> {
+    /// The packet's header, the message without its payload, and what the first part has of that; with
+    /// `identifies` it may have subscription identifiers.
+    pub(crate) fn read(
+        &self,
+        version: Version,
+        identifies: bool,
+    ) -> Option<(Header, Publish<'s>, &'s [u8])> {
         let (head, payload) = self.packet;
         let (header, body) = Header::decode(version, head).ok()??;
         let qos = match self.flight {
@@ -364,7 +370,7 @@ impl<'s> Unsent<'s> {
         let intact = header.packet_type == PacketType::Publish
             && (properties.is_empty()
                 || properties.topic_alias().is_none()
-                    && properties.subscription_identifier().is_none())
+                    && (identifies || properties.subscription_identifier().is_none()))
             && whole
             && delivery.packet_id == Some(self.id)
             && header.flags >> 1 & 3 == qos as u8;
