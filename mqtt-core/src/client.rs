@@ -87,10 +87,7 @@ impl<S> Client<S> {
     }
 
     /// A client with other than the default [`Config`].
-    pub const fn with_config(version: Version, store: S, mut config: Config) -> Self {
-        if config.whole < Config::MIN_WHOLE {
-            config.whole = Config::MIN_WHOLE;
-        }
+    pub const fn with_config(version: Version, store: S, config: Config) -> Self {
         Self {
             link: Link::new(version, store, config),
             state: State::Closed,
@@ -399,7 +396,7 @@ impl<S: Store> Client<S> {
         now: Instant,
         input: &mut &'b [u8],
         out: &mut impl Sink,
-        event: Place<'_, 'b>,
+        event: Place<'_, Event<'b>>,
     ) -> Result<(), Error> {
         self.link.hear(now, input.len());
         self.link.ping(now, out);
@@ -427,7 +424,7 @@ impl<S: Store> Client<S> {
         now: Instant,
         input: &mut &'b [u8],
         out: &mut impl Sink,
-        event: Place<'_, 'b>,
+        event: Place<'_, Event<'b>>,
     ) -> Result<Taken, Error> {
         if self.link.is_receiving() {
             return self.link.advance(now, input, out, event);
@@ -456,7 +453,7 @@ impl<S: Store> Client<S> {
         input: &mut &'b [u8],
         body: &'b [u8],
         out: &mut impl Sink,
-        event: Place<'_, 'b>,
+        event: Place<'_, Event<'b>>,
     ) -> Result<Taken, Error> {
         header.check_length(self.link.version)?;
         if header.packet_len() <= self.link.config.whole {
@@ -478,7 +475,7 @@ impl<S: Store> Client<S> {
         header: Header,
         body: &'b [u8],
         out: &mut impl Sink,
-        event: Place<'_, 'b>,
+        event: Place<'_, Event<'b>>,
     ) -> Result<Taken, Error> {
         if !self.is_connected() {
             return self.on_handshake(header, body, event);
@@ -503,7 +500,7 @@ impl<S: Store> Client<S> {
         &mut self,
         header: Header,
         body: &'b [u8],
-        event: Place<'_, 'b>,
+        event: Place<'_, Event<'b>>,
     ) -> Result<Taken, Error> {
         let version = self.link.version;
         match header.packet_type {

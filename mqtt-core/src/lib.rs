@@ -68,6 +68,9 @@
 //! | module | what is in it |
 //! |---|---|
 //! | [`client`] | [`Client`]: commands, `poll`, `deadline` |
+//! | [`server`] | [`Peer`](server::Peer): the server's end of one connection |
+//! | [`broker`] | [`Broker`](broker::Broker): all of them, their sessions, and who gets what |
+//! | [`router`] | who wants a topic |
 //! | [`event`] | what `poll` tells: [`Event`], [`Message`], [`Receipt`] |
 //! | [`store`] | what a session remembers, in fixed memory or growing |
 //! | [`wire`] | packets and their bytes, of use without the rest |
@@ -93,11 +96,14 @@ extern crate alloc;
 #[cfg(not(any(feature = "v3", feature = "v5")))]
 compile_error!("mqtt-core needs at least one of the features `v3` and `v5`");
 
+pub mod broker;
 pub mod client;
 pub mod error;
 pub mod event;
 mod link;
 pub mod reason;
+pub mod router;
+pub mod server;
 mod session;
 pub mod sink;
 mod slice;

@@ -6,17 +6,17 @@
 
 use crate::{
     error::{Error, Violation, WriteError},
-    event::Event,
     session::Session,
     sink::{MIN_SINK, Sink},
     store::Store,
     time::Instant,
     timer::{Timer, TimerTable},
-    wire::{self, Bare, Encode, Header, PacketType, QoS, Version, Writer},
+    wire::{self, Bare, Encode, Header, PacketType, QoS, Text, Version, Writer},
 };
 
 mod inbound;
 mod outbound;
+mod serving;
 
 use outbound::ACK_WITH_REASON;
 
@@ -117,6 +117,12 @@ impl Limits {
     };
 }
 
+/// FNV-1a, to compare a name that is not kept.
+pub(crate) fn fingerprint(text: Text<'_>) -> u32 {
+    let step = |hash: u32, &byte: &u8| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
+    text.as_bytes().iter().fold(0x811c_9dc5, step)
+}
+
 /// What became of a packet at the front of the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Taken {
@@ -130,8 +136,9 @@ pub(crate) enum Taken {
     More,
 }
 
-/// Where an event is put. It is long, and every layer that returned it would copy it.
-pub(crate) type Place<'p, 'b> = &'p mut Option<Event<'b>>;
+/// Where an event is put, or what a role makes of it. It is long, and every layer that returned it
+/// would copy it.
+pub(crate) type Place<'p, E> = &'p mut Option<E>;
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -166,13 +173,18 @@ pub(crate) struct Link<S> {
     declined: bool,
     /// How much input the last poll left.
     unread: usize,
+    /// Whether publishes may have subscription identifiers, which are for clients.
+    pub(crate) identifies: bool,
     /// It left packets that wait for the application, not for room: the peer is not to blame for its
     /// silence.
     stalled: bool,
 }
 
 impl<S> Link<S> {
-    pub(crate) const fn new(version: Version, store: S, config: Config) -> Self {
+    pub(crate) const fn new(version: Version, store: S, mut config: Config) -> Self {
+        if config.whole < Config::MIN_WHOLE {
+            config.whole = Config::MIN_WHOLE;
+        }
         Self {
             session: Session::new(store),
             version,
@@ -193,6 +205,7 @@ impl<S> Link<S> {
             asked: None,
             declined: false,
             unread: 0,
+            identifies: false,
             stalled: false,
         }
     }

@@ -29,7 +29,22 @@ pub(crate) fn shift(bytes: &mut [u8], from: Range<usize>, to: usize) {
     }
 }
 
+/// Copies the bytes at `from` to a place behind them.
+pub(crate) fn shift_up(bytes: &mut [u8], from: Range<usize>, to: usize) {
+    let Range { start, end } = from;
+    if start <= end && end <= to && to + (end - start) <= bytes.len() {
+        bytes.copy_within(start..end, to);
+    } else {
+        debug_assert!(false, "{from:?} to {to} of {}", bytes.len());
+    }
+}
+
 /// Takes an element out and moves up those behind it.
 pub(crate) fn remove<T, const N: usize>(from: &mut Vec<T, N>, index: usize) -> Option<T> {
     (index < from.len()).then(|| from.remove(index))
+}
+
+/// Puts an element before the one at `index`. Whether there is room.
+pub(crate) fn insert<T, const N: usize>(to: &mut Vec<T, N>, index: usize, element: T) -> bool {
+    index <= to.len() && to.insert(index, element).is_ok()
 }

@@ -27,6 +27,7 @@ mod fixed;
 mod heap;
 
 pub use aliased::Aliased;
+pub(crate) use aliased::table::Name;
 pub use fixed::{Fixed, Records};
 #[cfg(feature = "alloc")]
 pub use heap::{Heap, Limits};
@@ -362,9 +363,7 @@ impl<'s> Unsent<'s> {
         let (delivery, publish) = Publish::read(version, header.flags, head).ok()?;
         let Publish { properties, .. } = publish;
         let intact = header.packet_type == PacketType::Publish
-            && (properties.is_empty()
-                || properties.topic_alias().is_none()
-                    && properties.subscription_identifier().is_none())
+            && (properties.is_empty() || properties.topic_alias().is_none())
             && whole
             && delivery.packet_id == Some(self.id)
             && header.flags >> 1 & 3 == qos as u8;

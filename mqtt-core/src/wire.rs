@@ -37,6 +37,7 @@ mod leaf;
 mod list;
 mod properties;
 mod publish;
+mod relay;
 mod subscribe;
 mod text;
 pub(crate) mod varint;
@@ -53,6 +54,7 @@ pub use subscribe::{RetainHandling, SubAck, Subscribe, Subscription, UnsubAck, U
 pub use text::{Text, TextError};
 
 pub(crate) use publish::{Head, Naming, head_len};
+pub(crate) use relay::{Identifiers, Relay, kept, lasting_len, write_lasting};
 pub(crate) use subscribe::read_ack;
 pub(crate) use writer::Writer;
 use writer::put_slice;

@@ -4,6 +4,7 @@
 //! - [`Wire`]: carries bytes both ways; splits, delays, stalls and cuts as its [`Weather`] says.
 //! - [`Pair`]: two [`End`]s, a wire and a clock, moved on in rounds until nothing happens any more.
 //! - [`App`]: the client's end. Watches that the machine writes whole packets only, and leaves room.
+//! - [`Party`]: clients and a broker, each on its wire.
 //! - [`Script`]: a server's end that does what the test says, for one-line provocations.
 //! - [`Server`]: a server's end that follows the protocol, and panics when the client does not.
 //!
@@ -13,6 +14,7 @@ pub mod app;
 mod clock;
 mod event;
 pub mod pair;
+pub mod party;
 mod rng;
 pub mod script;
 pub mod server;
@@ -23,6 +25,7 @@ pub use app::{App, Outbox};
 pub use clock::Clock;
 pub use event::keep_packet;
 pub use pair::{End, Pair};
+pub use party::{Party, Pocket};
 pub use rng::Rng;
 pub use script::Script;
 pub use server::{Manners, Note, Server};

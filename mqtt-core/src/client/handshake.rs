@@ -4,13 +4,13 @@ use super::{Client, State};
 use crate::{
     error::{EncodeError, Error, SendError, Violation},
     event::Event,
-    link::{Limits, Place, Taken},
+    link::{Limits, Place, Taken, fingerprint},
     reason::ReasonCode,
     sink::{MIN_SINK, Sink},
     store::Store,
     time::Instant,
     timer::Timer,
-    wire::{Auth, ConnAck, Connect, Disconnect, Header, PacketType, Properties, Text},
+    wire::{Auth, ConnAck, Connect, Disconnect, Header, PacketType, Properties},
 };
 
 /// Commands.
@@ -65,7 +65,8 @@ impl<S: Store> Client<S> {
         let expiry = connect.session_expiry_interval;
         self.expires = if version.is_v5() { expiry == 0 } else { connect.clean_start };
         self.keep_alive = connect.keep_alive;
-        self.method = connect.authentication.map(|authentication| hash(authentication.method));
+        self.method =
+            connect.authentication.map(|authentication| fingerprint(authentication.method));
         self.must_authenticate = false;
         self.discarded |= connect.clean_start;
         Ok(())
@@ -150,7 +151,7 @@ impl<S: Store> Client<S> {
         &mut self,
         header: Header,
         body: &'b [u8],
-        event: Place<'_, 'b>,
+        event: Place<'_, Event<'b>>,
     ) -> Result<Taken, Error> {
         match header.packet_type {
             PacketType::ConnAck => {
@@ -188,7 +189,7 @@ impl<S: Store> Client<S> {
         } else if ack.session_present && self.discarded {
             return Err(Violation::SessionPresent);
         }
-        let method = ack.authentication.map(|authentication| hash(authentication.method));
+        let method = ack.authentication.map(|authentication| fingerprint(authentication.method));
         if method != self.method || self.must_authenticate {
             return Err(Violation::Authentication);
         }
@@ -218,7 +219,7 @@ impl<S: Store> Client<S> {
     pub(super) fn on_auth<'b>(
         &mut self,
         body: &'b [u8],
-        event: Place<'_, 'b>,
+        event: Place<'_, Event<'b>>,
     ) -> Result<ReasonCode, Error> {
         let auth = Auth::read(self.link.version, body)?;
         let illegal = auth.reason == ReasonCode::ReAuthenticate || self.must_authenticate;
@@ -232,7 +233,7 @@ impl<S: Store> Client<S> {
 
     /// Whether these properties have the authentication method that CONNECT had.
     fn has_method(&self, properties: Properties<'_>) -> bool {
-        let method = properties.authentication_method().map(hash);
+        let method = properties.authentication_method().map(fingerprint);
         method.is_some() && method == self.method
     }
 }
@@ -243,10 +244,4 @@ const fn is_server_only(reason: ReasonCode) -> bool {
         reason.as_u8(),
         0x87 | 0x89 | 0x8b..=0x8f | 0x9a..=0xa2
     )
-}
-
-/// FNV-1a, to compare a name that is not kept.
-fn hash(text: Text<'_>) -> u32 {
-    let step = |hash: u32, &byte: &u8| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
-    text.as_bytes().iter().fold(0x811c_9dc5, step)
 }

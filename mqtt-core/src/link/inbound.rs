@@ -58,13 +58,13 @@ enum Admission {
 impl<S: Store> Link<S> {
     /// A PUBLISH that is there, but for what `body` lacks of its payload.
     #[inline]
-    pub(crate) fn on_publish<'b>(
+    pub(crate) fn on_publish<'b, E: From<Event<'b>>>(
         &mut self,
         now: Instant,
         header: Header,
         body: &'b [u8],
         out: &mut impl Sink,
-        event: Place<'_, 'b>,
+        event: Place<'_, E>,
     ) -> Result<Taken, Error> {
         let read = Publish::read(self.version, header.flags, body);
         let (delivery, publish) = match &read {
@@ -97,7 +97,7 @@ impl<S: Store> Link<S> {
         if fate == Fate::Repeated {
             return Ok(Taken::Done);
         }
-        *event = Some(Event::Message(message(delivery, publish, topic, remaining, receipt)));
+        *event = Some(Event::Message(message(delivery, publish, topic, remaining, receipt)).into());
         Ok(Taken::Event)
     }
 
@@ -336,14 +336,14 @@ impl<S: Store> Link<S> {
 
     /// A PUBLISH of which `input` has only the beginning, and whose whole the caller cannot hold.
     /// `body` is what follows the fixed header.
-    pub(crate) fn begin<'b>(
+    pub(crate) fn begin<'b, E: From<Event<'b>>>(
         &mut self,
         now: Instant,
         header: Header,
         input: &mut &'b [u8],
         body: &'b [u8],
         out: &mut impl Sink,
-        event: Place<'_, 'b>,
+        event: Place<'_, E>,
     ) -> Result<Taken, Error> {
         let head_len = wire::head_len(self.version, &header, body)?;
         if head_len.is_none_or(|len| len > body.len()) {
@@ -369,12 +369,12 @@ impl<S: Store> Link<S> {
     }
 
     /// More of the message that is arriving.
-    pub(crate) fn advance<'b>(
+    pub(crate) fn advance<'b, E: From<Event<'b>>>(
         &mut self,
         now: Instant,
         input: &mut &'b [u8],
         out: &mut impl Sink,
-        event: Place<'_, 'b>,
+        event: Place<'_, E>,
     ) -> Result<Taken, Error> {
         let Some(mut incoming) = self.incoming else { return Ok(Taken::Done) };
         let Part::Rest(fate) = incoming.part else {
@@ -399,8 +399,8 @@ impl<S: Store> Link<S> {
         self.incoming = (!ended).then_some(incoming);
         *input = rest;
         *event = match fate {
-            Fate::Deliver => Some(Event::Payload { bytes, remaining: incoming.remaining }),
-            Fate::Skip if ended => Some(Event::Skipped { size: incoming.size }),
+            Fate::Deliver => Some(Event::Payload { bytes, remaining: incoming.remaining }.into()),
+            Fate::Skip if ended => Some(Event::Skipped { size: incoming.size }.into()),
             _ => None,
         };
         Ok(if event.is_some() { Taken::Event } else { Taken::Done })

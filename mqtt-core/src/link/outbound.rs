@@ -27,7 +27,7 @@ impl<S: Store> Link<S> {
         out: &mut impl Sink,
     ) -> Result<Option<PacketId>, PublishError> {
         self.check_supported(publish.qos, publish.retain).map_err(PublishError::Unsupported)?;
-        check_properties(publish)?;
+        check_properties(publish, self.identifies)?;
         let packet_id = match publish.qos {
             QoS::AtMostOnce => None,
             _ if !self.session.has_quota() => return Err(PublishError::InFlightFull),
@@ -55,7 +55,7 @@ impl<S: Store> Link<S> {
             return Err(PublishError::Invalid(EncodeError::Delivery));
         }
         self.check_supported(publish.qos, publish.retain).map_err(PublishError::Unsupported)?;
-        check_properties(publish)?;
+        check_properties(publish, self.identifies)?;
         let delivery = Delivery { packet_id: Some(id), dup: true };
         self.transmit(now, &Head { streamed, ..Head::new(delivery, publish) }, false, out)?;
         self.session.store_mut().mark_sent(id);
@@ -116,7 +116,7 @@ impl<S: Store> Link<S> {
 
     /// The same publish with an alias for its topic, if there can be one.
     #[inline]
-    fn aliased<'p>(&mut self, head: &Head<'p>) -> Option<Head<'p>> {
+    pub(super) fn aliased<'p>(&mut self, head: &Head<'p>) -> Option<Head<'p>> {
         let maximum = self.limits.topic_alias_maximum;
         if !self.config.topic_aliases || maximum == 0 {
             return None;
@@ -130,7 +130,7 @@ impl<S: Store> Link<S> {
     }
 
     /// Remembers the alias that the publish sets. Whether it may be sent so.
-    fn set_alias(&mut self, head: &Head<'_>) -> bool {
+    pub(super) fn set_alias(&mut self, head: &Head<'_>) -> bool {
         let Naming::Set(alias) = head.naming else { return true };
         let aliases = self.session.store_mut().outbound_aliases();
         aliases.is_some_and(|aliases| aliases.set(alias, head.publish.topic).is_ok())
@@ -165,19 +165,19 @@ impl<S: Store> Link<S> {
     }
 
     /// A PUBACK, PUBREC or PUBCOMP.
-    pub(crate) fn on_ack<'b>(
+    pub(crate) fn on_ack<'b, E: From<Event<'b>>>(
         &mut self,
         now: Instant,
         answer: Answer,
         id: PacketId,
         ack: Ack<'b>,
         out: &mut impl Sink,
-        event: Place<'_, 'b>,
+        event: Place<'_, E>,
     ) -> Result<Taken, Error> {
         let reply = match self.session.on_answer(id, answer, ack.reason.is_error()) {
             Sending::Drop(reason) => {
                 self.answered(id);
-                *event = Some(Event::Dropped(id, reason));
+                *event = Some(Event::Dropped(id, reason).into());
                 return Ok(Taken::Event);
             }
             Sending::Finish => {
@@ -185,7 +185,7 @@ impl<S: Store> Link<S> {
                 // A PUBCOMP comes of a PUBREC that has taken the message, whatever it says of the
                 // identifier after a resume.
                 let reason = if answer == Answer::Comp { ReasonCode::Success } else { ack.reason };
-                *event = Some(Event::Acknowledged(id, Ack { reason, ..ack }));
+                *event = Some(Event::Acknowledged(id, Ack { reason, ..ack }).into());
                 return Ok(Taken::Event);
             }
             Sending::Release => {
@@ -252,23 +252,28 @@ impl<S: Store> Link<S> {
     /// Writes what was held back: answers, releases, publishes to be sent again. Whether an
     /// event comes of it; without one there is nothing left, or no room, or no quota.
     #[inline]
-    pub(crate) fn write_due(
+    pub(crate) fn write_due<'b, E: From<Event<'b>>>(
         &mut self,
         now: Instant,
         out: &mut impl Sink,
-        event: Place<'_, '_>,
+        event: Place<'_, E>,
     ) -> bool {
         self.due && self.outgoing == 0 && self.write_held_back(now, out, event)
     }
 
     #[inline(never)]
-    fn write_held_back(&mut self, now: Instant, out: &mut impl Sink, event: Place<'_, '_>) -> bool {
+    fn write_held_back<'b, E: From<Event<'b>>>(
+        &mut self,
+        now: Instant,
+        out: &mut impl Sink,
+        event: Place<'_, E>,
+    ) -> bool {
         let answered = self.write_answers(now, out);
         if !self.release(now, out) {
             return false;
         }
         match self.resend(now, out) {
-            Resent::Event(resent) => *event = Some(resent),
+            Resent::Event(resent) => *event = Some(resent.into()),
             Resent::Waiting => {}
             Resent::All => self.due = !answered,
         }
@@ -296,7 +301,7 @@ impl<S: Store> Link<S> {
                 let waiting = self.session.store().unsent_publishes() > 0;
                 return if waiting { Resent::Waiting } else { Resent::All };
             }
-            let (version, limits) = (self.version, self.limits);
+            let (version, limits, identifies) = (self.version, self.limits, self.identifies);
             let Some(unsent) = self.session.store_mut().unsent() else { return Resent::All };
             let id = unsent.id;
             let (head, payload) = unsent.packet;
@@ -310,7 +315,10 @@ impl<S: Store> Link<S> {
                     return Resent::Waiting;
                 }
             }
-            let verdict = match unsent.read(version).map(|(header, ..)| header) {
+            let stored = unsent.read(version).filter(|(_, publish, _)| {
+                identifies || publish.properties.subscription_identifier().is_none()
+            });
+            let verdict = match stored.map(|(header, ..)| header) {
                 _ if len == 0 => Err(ReasonCode::UnspecifiedError),
                 None => Err(ReasonCode::ImplementationSpecificError),
                 Some(header) if (header.flags >> 1 & 3) > limits.maximum_qos as u8 => {
@@ -361,11 +369,10 @@ enum Resent<'b> {
 }
 
 /// Properties that are the machine's, or the server's, to set [MQTT-3.3.4-6].
-fn check_properties(publish: &Publish<'_>) -> Result<(), PublishError> {
+fn check_properties(publish: &Publish<'_>, identifies: bool) -> Result<(), PublishError> {
     let Publish { properties, .. } = publish;
-    if !properties.is_empty()
-        && (properties.topic_alias().is_some() || properties.subscription_identifier().is_some())
-    {
+    let identified = || !identifies && properties.subscription_identifier().is_some();
+    if !properties.is_empty() && (properties.topic_alias().is_some() || identified()) {
         return Err(PublishError::Invalid(EncodeError::Property));
     }
     Ok(())

@@ -9,7 +9,7 @@ use crate::{
 };
 use table::{Entries, Entry, Name, Table};
 
-pub(super) mod table;
+pub(crate) mod table;
 
 /// A store with `ALIASES` topic aliases in each direction, of topics up to `LEN` bytes.
 ///

@@ -228,16 +228,39 @@ fn write_properties(publish: &Publish<'_>, alias: Option<u16>, to: &mut Writer<'
 }
 
 impl Head<'_> {
+    /// The number of bytes after the fixed header if there are no properties.
+    #[inline(always)]
+    pub(super) fn bare_length(&self, version: Version) -> Result<usize, EncodeError> {
+        let id = self.id_len()?;
+        let properties = usize::from(version.is_v5());
+        Ok(2 + self.topic().len() + id + properties + self.publish.payload.len())
+    }
+
+    /// Writes what stands before the properties.
+    pub(super) fn write_topic_and_id(&self, to: &mut Writer<'_>) {
+        to.binary(self.topic());
+        if let Some(id) = self.delivery.packet_id {
+            to.u16(id.get());
+        }
+    }
+
+    /// The number of bytes of the packet identifier; checks that there is one exactly if there must
+    /// be.
+    #[inline(always)]
+    fn id_len(&self) -> Result<usize, EncodeError> {
+        let Delivery { packet_id, dup } = self.delivery;
+        match packet_id {
+            None if self.publish.qos as u8 | u8::from(dup) == 0 => Ok(0),
+            Some(_) if self.publish.qos as u8 != 0 => Ok(2),
+            _ => Err(EncodeError::Delivery),
+        }
+    }
+
     /// The number of bytes between the topic and the payload; validates.
     #[inline(always)]
     pub(super) fn rest_len(&self, version: Version) -> Result<usize, EncodeError> {
-        let Publish { topic, qos, .. } = self.publish;
-        let Delivery { packet_id, dup } = self.delivery;
-        let id = match packet_id {
-            None if *qos as u8 | u8::from(dup) == 0 => 0,
-            Some(_) if *qos as u8 != 0 => 2,
-            _ => return Err(EncodeError::Delivery),
-        };
+        let Publish { topic, .. } = self.publish;
+        let id = self.id_len()?;
         let properties = if !self.is_plain() {
             check_properties(version, self.publish, self.alias())?
         } else if topic.is_empty() {
@@ -270,10 +293,7 @@ impl Encode for Head<'_> {
 
     #[inline(always)]
     fn write(&self, version: Version, to: &mut Writer<'_>) {
-        to.binary(self.topic());
-        if let Some(id) = self.delivery.packet_id {
-            to.u16(id.get());
-        }
+        self.write_topic_and_id(to);
         if version.is_v5() {
             write_properties(self.publish, self.alias(), to);
         }

@@ -1,0 +1,584 @@
+//! A broker: who is connected, who wants what, and what has still to be delivered.
+
+mod closing;
+mod connecting;
+mod delivering;
+mod memory;
+mod message;
+mod publishing;
+mod session;
+mod subscribing;
+
+use core::fmt;
+
+use crate::{
+    error::Error,
+    reason::ReasonCode,
+    router::Router,
+    server::Request,
+    sink::Sink,
+    time::Instant,
+    topic::Topic,
+    wire::{Auth, Connect, Properties, QoS, Subscription, Text, Version},
+};
+use memory::Slab;
+use message::Messages;
+use session::{Session, Subject};
+
+#[cfg(feature = "alloc")]
+pub use memory::heap::Large;
+pub use memory::{CLIENT_ID, FLIGHTS, Memory, QUEUE, Small, TOPIC};
+
+/// What a broker takes, tells, and does when there is too much of it.
+///
+/// Everything is told to those clients whose version has words for it, and kept to with all.
+///
+/// ```
+/// use mqtt_core::broker::{Config, Overflow};
+///
+/// let config = Config { queue_messages: 1_000, overflow: Overflow::DropOldest, ..Config::default() };
+/// assert_eq!(config.connect_timeout, 10_000);
+/// ```
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Config {
+    /// The largest packet that is taken, in bytes. Whoever drives the broker must be able to hold as
+    /// much of a connection's input; a few packets of this size for enhanced authentication.
+    pub maximum_packet_size: u32,
+    /// How many publishes at QoS 1 and 2 a client may send unacknowledged, at least 1.
+    pub receive_maximum: u16,
+    /// How many are sent to a client that cannot tell how many it takes: before 5.0, at least 1.
+    pub assumed_receive_maximum: u16,
+    /// The longest that a session outlives its connection, in seconds; `u32::MAX` is for ever. What
+    /// a 3.1.1 client gets that does not ask for a clean session.
+    pub session_expiry_maximum: u32,
+    /// The longest keep alive, in seconds; 0 for any, and for none.
+    pub keep_alive_maximum: u16,
+    /// How long a client may take for CONNECT and for each step of AUTH, in milliseconds.
+    pub connect_timeout: u32,
+    /// How many messages may wait for one session, and how many bytes. Those on their way do not
+    /// count, nor do retained ones for a new subscription.
+    pub queue_messages: usize,
+    /// See [`queue_messages`](Self::queue_messages).
+    pub queue_bytes: usize,
+    /// What is dropped when there are more.
+    pub overflow: Overflow,
+    /// How many messages may be retained. One more is refused with
+    /// [`ReasonCode::QuotaExceeded`], on 3.1.1 not retained.
+    pub retained_messages: usize,
+    /// How many sessions there may be, connected ones included.
+    pub sessions: usize,
+    /// What happens to a new one when there are as many.
+    pub crowding: Crowding,
+    /// Whether names of clients and topics, and filters, may have control characters.
+    pub control_characters: bool,
+    /// Whether topics are named by aliases to clients that take them.
+    pub topic_aliases: bool,
+    /// What a client is told that asks for Response Information.
+    pub response_information: Option<Text<'static>>,
+    /// Makes the client identifiers that the broker assigns hard to guess.
+    pub seed: u64,
+}
+
+/// Which message is dropped when too many wait for a session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Overflow {
+    /// The one that comes.
+    #[default]
+    DropNewest,
+    /// The one that has waited for longest.
+    DropOldest,
+}
+
+/// What happens to a new session when there are as many as there may be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Crowding {
+    /// It is refused with [`ReasonCode::QuotaExceeded`].
+    #[default]
+    Refuse,
+    /// It takes the place of the one that has been without a connection for longest; without such,
+    /// it is refused.
+    EvictOldest,
+}
+
+impl Config {
+    /// The default, for constants.
+    pub const DEFAULT: Self = Self {
+        maximum_packet_size: 1024 * 1024,
+        receive_maximum: 256,
+        assumed_receive_maximum: 20,
+        session_expiry_maximum: u32::MAX,
+        keep_alive_maximum: 0,
+        connect_timeout: 10_000,
+        queue_messages: 1_000,
+        queue_bytes: 1024 * 1024,
+        overflow: Overflow::DropNewest,
+        retained_messages: 100_000,
+        sessions: usize::MAX,
+        crowding: Crowding::Refuse,
+        control_characters: false,
+        topic_aliases: true,
+        response_information: None,
+        seed: 0,
+    };
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
+/// What drives a broker: has the connections' outgoing bytes, and may decide what clients may do.
+pub trait Host {
+    /// Where outgoing bytes of a connection go.
+    type Sink: Sink;
+
+    /// The sink of an open connection. What is written to it is flushed by the caller of the
+    /// broker's method, soon; a connection that nothing was read from may be among those written to.
+    fn sink(&mut self, to: ConnectionId) -> &mut Self::Sink;
+
+    /// A connection has come to its end: once its sink is flushed, the transport is to be closed and
+    /// [`Broker::closed`] called. Nothing more is written to it.
+    fn close(&mut self, connection: ConnectionId);
+
+    /// Whether a client may do something. Everybody may do everything by default.
+    fn authorize(&mut self, from: ConnectionId, action: &Action<'_>) -> Verdict {
+        let _ = (from, action);
+        Verdict::Allow
+    }
+}
+
+/// What a client wants to do.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum Action<'a> {
+    /// To connect. May be answered with [`Verdict::Continue`] if it has an
+    /// [authentication method](Connect::authentication).
+    Connect(Version, &'a Connect<'a>),
+    /// To go on with enhanced authentication; the first step was in the CONNECT.
+    Authenticate(Auth<'a>),
+    /// To publish; retained, perhaps.
+    Publish {
+        /// The client.
+        client_id: &'a [u8],
+        /// Where to.
+        topic: Topic<'a>,
+        /// At which QoS.
+        qos: QoS,
+        /// To be kept for future subscribers.
+        retain: bool,
+        /// The message.
+        payload: &'a [u8],
+        /// 5.0 only.
+        properties: Properties<'a>,
+    },
+    /// To subscribe; asked for each filter.
+    Subscribe {
+        /// The client.
+        client_id: &'a [u8],
+        /// To what.
+        subscription: Subscription<'a>,
+    },
+}
+
+/// Whether a client may do what it wants to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Verdict {
+    /// It may.
+    Allow,
+    /// It may not, for this reason.
+    Deny(ReasonCode),
+    /// That is not known yet. The packet stays in the input, and nothing behind it is read, until
+    /// [`Broker::resume`]; then the same is asked again.
+    Later,
+    /// Enhanced authentication takes another step: the AUTH that asks for it has been written to the
+    /// connection's sink.
+    Continue,
+}
+
+/// A connection: a number that is used again after [`Broker::closed`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct ConnectionId(u32);
+
+impl ConnectionId {
+    /// The number: small, since the lowest that are free are used first, or those freed last.
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// There are as many connections as there can be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Full;
+
+impl fmt::Display for Full {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("as many connections as there can be")
+    }
+}
+
+impl core::error::Error for Full {}
+
+/// What a broker has done and has, since it began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub struct Statistics {
+    /// Messages that clients have published.
+    pub received: u64,
+    /// Messages sent to subscribers, those sent again included.
+    pub sent: u64,
+    /// Messages at QoS 0 dropped because the subscriber's sink was full.
+    pub dropped_unread: u64,
+    /// Messages dropped because too many waited for the subscriber, or there was no memory.
+    pub dropped_overflow: u64,
+    /// Messages dropped because they were too large for the subscriber [MQTT-3.1.2-25].
+    pub dropped_too_large: u64,
+    /// Messages dropped because they had expired.
+    pub dropped_expired: u64,
+}
+
+/// A connection that is open.
+#[derive(Debug)]
+pub struct Connection {
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// CONNECT is awaited, and perhaps AUTH: until then, and so many bytes of the input have been
+    /// looked at.
+    Handshake { until: Option<Instant>, seen: usize },
+    /// It is that of this session.
+    Open(u32),
+    /// It has come to its end.
+    Closing,
+}
+
+/// A broker, without IO: the server's ends of many connections, the sessions of their clients, and
+/// what is to be delivered.
+///
+/// Whoever drives it, the *host*, moves the bytes and implements [`Host`]:
+///
+/// - [`open`](Self::open) and [`closed`](Self::closed) begin and end a connection;
+/// - [`poll`](Self::poll) takes what has been received on one, writes what comes of it, to it and to
+///   any other, and is to be called again when its sink has been flushed;
+/// - [`tick`](Self::tick) does what is due at the [`deadline`](Self::deadline).
+///
+/// ```
+/// use mqtt_core::{Buffer, Instant, broker::{Broker, Config, ConnectionId, Host, Small}};
+///
+/// #[derive(Default)]
+/// struct Outgoing([Buffer<512>; 2]);
+///
+/// impl Host for Outgoing {
+///     type Sink = Buffer<512>;
+///
+///     fn sink(&mut self, to: ConnectionId) -> &mut Buffer<512> {
+///         &mut self.0[to.index()]
+///     }
+///
+///     fn close(&mut self, _: ConnectionId) {}
+/// }
+///
+/// let mut broker = Broker::<Small<2, 8, 256, 16, 2048>>::small(Config::default());
+/// let mut host = Outgoing::default();
+/// let now = Instant::from_millis(0);
+/// let [alice, bob] = [broker.open(now)?, broker.open(now)?];
+///
+/// let mut input: &[u8] = b"\x10\x0d\0\x04MQTT\x04\x02\0\x3c\0\x01a\x82\x06\0\x01\0\x01t\0";
+/// broker.poll(now, alice, &mut input, &mut host)?; // CONNECT, SUBSCRIBE
+/// let mut input: &[u8] = b"\x10\x0d\0\x04MQTT\x04\x02\0\x3c\0\x01b\x30\x05\0\x01thi";
+/// broker.poll(now, bob, &mut input, &mut host)?; // CONNECT, PUBLISH
+///
+/// let to_alice = b"\x20\x02\0\0\x90\x03\0\x01\0\x30\x05\0\x01thi";
+/// assert_eq!(host.sink(alice).as_bytes(), to_alice);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Broker<M: Memory> {
+    config: Config,
+    connections: M::Connections,
+    sessions: M::Sessions,
+    names: M::Names,
+    router: M::Router,
+    messages: M::Messages,
+    retained: M::Retained,
+    retained_names: M::Topics,
+    statistics: Statistics,
+    /// Counts publishes, so that a session knows whether it has been found for this one.
+    stamp: u32,
+    /// Whose turn it is in shared subscriptions.
+    turn: u32,
+    /// How many names have been given.
+    assigned: u32,
+    /// No deadline is before this.
+    due: Option<Instant>,
+}
+
+/// How late the broker may be with what the clock makes it do, in milliseconds: so often does it look
+/// through all sessions, at most.
+const TICK: u64 = 100;
+
+impl<const C: usize, const S: usize, const F: usize, const M: usize, const B: usize>
+    Broker<Small<C, S, F, M, B>>
+{
+    /// A broker in an array.
+    pub const fn small(config: Config) -> Self {
+        Self {
+            config,
+            connections: memory::Array::new(),
+            sessions: memory::Array::new(),
+            names: heapless::Vec::new(),
+            router: crate::router::Flat::new(),
+            messages: message::Arena::new(),
+            retained: memory::Array::new(),
+            retained_names: heapless::Vec::new(),
+            statistics: Statistics::NONE,
+            stamp: 0,
+            turn: 0,
+            assigned: 0,
+            due: None,
+        }
+    }
+}
+
+#[cfg(feature = "alloc")]
+impl Broker<Large> {
+    /// A broker on the heap, which keeps up to `bytes` bytes of messages. Against clients that choose
+    /// the worst names the router has random numbers in `seed`.
+    pub fn large(config: Config, bytes: usize, seed: u128, limits: crate::router::Limits) -> Self {
+        Self {
+            config,
+            connections: memory::heap::Places::new(),
+            sessions: memory::heap::Places::new(),
+            names: memory::heap::Table::new(),
+            router: crate::router::Trie::with_limits(seed, limits),
+            messages: message::heap::Shared::new(bytes),
+            retained: memory::heap::Places::new(),
+            retained_names: memory::heap::Table::new(),
+            statistics: Statistics::NONE,
+            stamp: 0,
+            turn: 0,
+            assigned: 0,
+            due: None,
+        }
+    }
+}
+
+impl<M: Memory> fmt::Debug for Broker<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Broker")
+            .field("connections", &self.connections.len())
+            .field("sessions", &self.sessions.len())
+            .field("subscriptions", &self.router.len())
+            .field("retained", &self.retained.len())
+            .field("bytes", &self.messages.bytes())
+            .field("statistics", &self.statistics)
+            .finish()
+    }
+}
+
+impl Statistics {
+    const NONE: Self = Self {
+        received: 0,
+        sent: 0,
+        dropped_unread: 0,
+        dropped_overflow: 0,
+        dropped_too_large: 0,
+        dropped_expired: 0,
+    };
+}
+
+impl<M: Memory> Broker<M> {
+    /// A transport is open: a CONNECT is awaited on it.
+    ///
+    /// # Errors
+    ///
+    /// [`Full`] if there are as many connections as there can be.
+    pub fn open(&mut self, now: Instant) -> Result<ConnectionId, Full> {
+        let until = now + u64::from(self.config.connect_timeout);
+        let state = State::Handshake { until: Some(until), seen: 0 };
+        let place = self.connections.insert(Connection { state }).map_err(|_| Full)?;
+        self.wake(until);
+        Ok(ConnectionId(place))
+    }
+
+    /// The transport is gone: to be called once for each [`open`](Self::open). The session may live
+    /// on; its will may be published.
+    pub fn closed(&mut self, now: Instant, connection: ConnectionId, host: &mut impl Host) {
+        let state = self.connections.remove(connection.0).map(|connection| connection.state);
+        if let Some(State::Open(session)) = state {
+            self.detach(now, session, host);
+        }
+    }
+
+    /// Takes what a connection has received off the front of `input`, and writes what comes of it, to
+    /// this and to other connections. What is left of `input` is to be given again, with more behind
+    /// it, or when the connection's sink has been flushed, or after [`resume`](Self::resume).
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] ends the connection. [`Host::close`] has been called for it, as it is when the
+    /// client leaves.
+    pub fn poll(
+        &mut self,
+        now: Instant,
+        from: ConnectionId,
+        input: &mut &[u8],
+        host: &mut impl Host,
+    ) -> Result<(), Error> {
+        let result = self.advance(now, from, input, host);
+        match result {
+            Err(Error::NotConnected) | Ok(()) => {}
+            Err(_) => self.end_connection(now, from, host),
+        }
+        result
+    }
+
+    /// The host knows by now what it was asked for on this connection: the same will be asked again at
+    /// the next [`poll`](Self::poll), which this is a reminder of. Whether the connection is open.
+    pub fn resume(&self, connection: ConnectionId) -> bool {
+        let state = self.connections.get(connection.0).map(|connection| connection.state);
+        state.is_some_and(|state| state != State::Closing)
+    }
+
+    /// Does what is due: connections that were silent for too long end, sessions and wills come to
+    /// their time.
+    pub fn tick(&mut self, now: Instant, host: &mut impl Host) {
+        if self.due.is_none_or(|due| due > now) {
+            return;
+        }
+        self.due = None;
+        let mut next = self.connections.next(0);
+        while let Some(place) = next {
+            self.tick_connection(now, ConnectionId(place), host);
+            next = self.connections.next(place + 1);
+        }
+        let mut next = self.sessions.next(0);
+        while let Some(place) = next {
+            self.tick_session(now, place, host);
+            next = self.sessions.next(place + 1);
+        }
+        // Not sooner, however many there are.
+        self.due = self.due.map(|due| due.max(now + TICK));
+    }
+
+    /// When [`tick`](Self::tick) is to be called.
+    pub const fn deadline(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// What has happened so far.
+    pub const fn statistics(&self) -> Statistics {
+        self.statistics
+    }
+
+    /// How many sessions there are, with and without a connection.
+    pub fn sessions(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// How many messages are retained.
+    pub fn retained(&self) -> usize {
+        self.retained.len()
+    }
+
+    /// How many bytes of messages are kept.
+    pub fn bytes(&self) -> usize {
+        self.messages.bytes()
+    }
+
+    /// Something is due then.
+    fn wake(&mut self, at: Instant) {
+        self.due = Some(self.due.map_or(at, |due| due.min(at)));
+    }
+
+    fn advance(
+        &mut self,
+        now: Instant,
+        from: ConnectionId,
+        input: &mut &[u8],
+        host: &mut impl Host,
+    ) -> Result<(), Error> {
+        loop {
+            let Some(connection) = self.connections.get(from.0) else {
+                return Err(Error::NotConnected);
+            };
+            match connection.state {
+                State::Closing => return Err(Error::NotConnected),
+                State::Handshake { .. } => {
+                    if !self.shake_hands(now, from, input, host)? {
+                        return Ok(());
+                    }
+                }
+                State::Open(session) => return self.serve(now, from, session, input, host),
+            }
+        }
+    }
+
+    /// Serves the client of a session as long as it has something to say.
+    fn serve(
+        &mut self,
+        now: Instant,
+        from: ConnectionId,
+        place: u32,
+        input: &mut &[u8],
+        host: &mut impl Host,
+    ) -> Result<(), Error> {
+        let subject = Subject { session: place, connection: from };
+        while let Some(session) = self.sessions.get_mut(place) {
+            let whole = *input;
+            let request = session.peer.poll(now, input, host.sink(from))?;
+            let waits = match request {
+                None => break,
+                Some(Request::Publish(message)) => self.on_publish(now, subject, &message, host),
+                Some(Request::Acknowledged(id, _) | Request::Dropped(id, _)) => {
+                    self.settled(place, id);
+                    false
+                }
+                Some(Request::Resend(id)) => {
+                    self.resend(now, place, id, host);
+                    false
+                }
+                Some(Request::Subscribe(id, subscribe)) => {
+                    self.on_subscribe(now, subject, id, &subscribe, host)?
+                }
+                Some(Request::Unsubscribe(id, unsubscribe)) => {
+                    self.on_unsubscribe(now, subject, id, &unsubscribe, host)?
+                }
+                Some(Request::Auth(auth)) => {
+                    self.on_auth(now, subject, &auth, host)?;
+                    false
+                }
+                Some(Request::Disconnect(disconnect)) => {
+                    self.on_disconnect(now, subject, &disconnect, host);
+                    return Ok(());
+                }
+                // What is as long as can be sent is given whole.
+                Some(_) => false,
+            };
+            if waits {
+                // It stays where it was.
+                if let Some(session) = self.sessions.get_mut(place) {
+                    let receipt = match request {
+                        Some(Request::Publish(message)) => message.receipt,
+                        _ => None,
+                    };
+                    let from =
+                        whole.len() - input.len() - session.peer.put_back(receipt, host.sink(from));
+                    *input = whole.get(from..).unwrap_or_default();
+                }
+                break;
+            }
+        }
+        self.pump(now, place, host);
+        self.set_deadline(place);
+        Ok(())
+    }
+}

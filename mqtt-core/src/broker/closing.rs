@@ -1,0 +1,209 @@
+//! How connections, sessions and wills come to their end.
+
+use super::{
+    Broker, ConnectionId, Host, Memory, State,
+    memory::{Names, Queue, Slab, hash},
+    message::{Content, Messages},
+    session::{Subject, Will},
+};
+use crate::{
+    Instant,
+    reason::ReasonCode,
+    router::{Router, Subscriber},
+    store::{Flight, Name, Store},
+    topic::Topic,
+    wire::{Disconnect, QoS},
+};
+
+impl<M: Memory> Broker<M> {
+    /// A client leaves: its will is dropped, or meant to be published [MQTT-3.1.2-10]
+    /// [MQTT-3.14.4-3].
+    pub(super) fn on_disconnect(
+        &mut self,
+        now: Instant,
+        from: Subject,
+        disconnect: &Disconnect<'_>,
+        host: &mut impl Host,
+    ) {
+        if let Some(session) = self.sessions.get_mut(from.session) {
+            if let Some(expiry) = disconnect.properties.session_expiry_interval() {
+                session.expiry = expiry.min(self.config.session_expiry_maximum);
+            }
+            if disconnect.reason == ReasonCode::Success
+                && let Some(will) = session.will.take()
+            {
+                self.messages.release(will.message);
+            }
+        }
+        self.end_connection(now, from.connection, host);
+    }
+
+    /// Ends a connection from this side. What is to be told to the client has been written.
+    pub(super) fn end_connection(
+        &mut self,
+        now: Instant,
+        connection: ConnectionId,
+        host: &mut impl Host,
+    ) {
+        let state = self.state(connection);
+        if state == State::Closing {
+            return;
+        }
+        self.set_state(connection, State::Closing);
+        host.close(connection);
+        if let State::Open(session) = state {
+            self.detach(now, session, host);
+        }
+    }
+
+    /// Another connection takes the session [MQTT-3.1.4-3].
+    pub(super) fn take_over(
+        &mut self,
+        now: Instant,
+        place: u32,
+        clean: bool,
+        host: &mut impl Host,
+    ) {
+        let Some(session) = self.sessions.get_mut(place) else { return };
+        if let Some(connection) = session.connection {
+            let farewell = Disconnect::from(ReasonCode::SessionTakenOver);
+            // If there is no room the client finds out by the close.
+            let _ = session.peer.disconnect(now, &farewell, host.sink(connection));
+            // It lives on, even one that was to end with its connection, unless it is not wanted.
+            let expiry = if clean { 0 } else { session.expiry.max(1) };
+            session.expiry = expiry;
+            self.end_connection(now, connection, host);
+        }
+        if let Some(session) = self.sessions.get_mut(place)
+            && !clean
+            && let Some(will) = session.will.take()
+        {
+            // The client is back before its will was due [MQTT-3.1.3-9].
+            self.messages.release(will.message);
+        }
+    }
+
+    /// A session has lost its connection.
+    pub(super) fn detach(&mut self, now: Instant, place: u32, host: &mut impl Host) {
+        let Some(session) = self.sessions.get_mut(place) else { return };
+        session.peer.closed();
+        session.connection = None;
+        session.resend = None;
+        session.lost = Some(now);
+        if session.expiry == 0 {
+            return self.end_session(now, place, host);
+        }
+        if session.expiry < u32::MAX {
+            session.ends = Some(now + u64::from(session.expiry) * 1_000);
+        }
+        if let Some(will) = &mut session.will {
+            will.due = Some(now + u64::from(will.delay) * 1_000);
+        }
+        self.drop_fleeting(place);
+        self.tick_session(now, place, host);
+    }
+
+    /// Messages at QoS 0 do not wait for a client that is not there.
+    fn drop_fleeting(&mut self, place: u32) {
+        let Some(session) = self.sessions.get_mut(place) else { return };
+        let mut index = session.sent;
+        while let Some(delivery) = session.deliveries.get(index).copied() {
+            if delivery.qos == QoS::AtMostOnce {
+                session.take(index, self.messages.size(delivery.message));
+                self.messages.release(delivery.message);
+            } else {
+                index += 1;
+            }
+        }
+    }
+
+    /// A session comes to its end: its will is published, its shared messages go to others, the rest
+    /// is forgotten.
+    pub(super) fn end_session(&mut self, now: Instant, place: u32, host: &mut impl Host) {
+        let Some(mut session) = self.sessions.remove(place) else { return };
+        self.names.remove(hash(session.name.as_bytes()), place);
+        self.router.unsubscribe_all(Subscriber(place));
+        if let Some(will) = session.will.take() {
+            self.publish_will(now, will, host);
+        }
+        while let Some(delivery) = session.deliveries.remove(0) {
+            let flight = delivery.id.and_then(|id| session.peer.store().flight(id));
+            let is_free = matches!(flight, None | Some(Flight::AwaitAck));
+            if let (true, Some(group)) = (is_free, delivery.group) {
+                self.pass_on(now, group, delivery.message, host);
+            }
+            self.messages.release(delivery.message);
+        }
+    }
+
+    fn publish_will(&mut self, now: Instant, will: Will, host: &mut impl Host) {
+        let Will { message, expiry, .. } = will;
+        if let Some(expiry) = expiry {
+            self.messages.set_expiry(message, now + u64::from(expiry) * 1_000);
+        }
+        let kept = self.messages.get(message);
+        let name = kept.map(|Content { topic, .. }| M::Topic::new(topic.as_bytes()));
+        let retain = kept.is_some_and(|kept| kept.retain);
+        if let Some(Ok(name)) = name {
+            let topic = Topic::from_validated(name.as_bytes());
+            if retain {
+                self.retain_kept(topic, message);
+            }
+            self.route_kept(now, topic, message, host);
+        }
+        self.messages.release(message);
+    }
+
+    /// What the clock does to a connection that has no session yet.
+    pub(super) fn tick_connection(
+        &mut self,
+        now: Instant,
+        connection: ConnectionId,
+        host: &mut impl Host,
+    ) {
+        if let State::Handshake { until: Some(until), .. } = self.state(connection) {
+            if until <= now {
+                self.end_connection(now, connection, host);
+            } else {
+                self.wake(until);
+            }
+        }
+    }
+
+    /// What the clock does to a session.
+    pub(super) fn tick_session(&mut self, now: Instant, place: u32, host: &mut impl Host) {
+        let Some(session) = self.sessions.get_mut(place) else { return };
+        if let Some(connection) = session.connection {
+            if session.peer.expire(now, host.sink(connection)).is_err() {
+                return self.end_connection(now, connection, host);
+            }
+            if session.replays.len() > 0 {
+                self.pump(now, place, host);
+            }
+            return self.set_deadline(place);
+        }
+        let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        if is_due(session.ends) {
+            return self.end_session(now, place, host);
+        }
+        if let Some(will) = session.will
+            && is_due(will.due)
+        {
+            session.will = None;
+            self.publish_will(now, will, host);
+        }
+        self.set_deadline(place);
+    }
+
+    /// Notes when the clock does something to a session next.
+    pub(super) fn set_deadline(&mut self, place: u32) {
+        let Some(session) = self.sessions.get(place) else { return };
+        let deadlines = match session.connection {
+            Some(_) => [session.peer.deadline(), None],
+            None => [session.ends, session.will.and_then(|will| will.due)],
+        };
+        if let Some(due) = deadlines.into_iter().flatten().min() {
+            self.wake(due);
+        }
+    }
+}

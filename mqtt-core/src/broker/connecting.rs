@@ -1,0 +1,423 @@
+//! CONNECT and AUTH: who comes, to which session, on which terms.
+
+use heapless::String;
+
+use super::{
+    Action, Broker, ConnectionId, Crowding, Host, Memory, State, Verdict,
+    memory::{Names, Slab, hash},
+    message::{Content, MessageId, Messages},
+    session::{Session, Subject, Will},
+};
+use crate::{
+    Instant,
+    error::{Error, Violation},
+    link::{self, Acknowledgement},
+    reason::ReasonCode,
+    router::Options,
+    server::{self, Peer},
+    store::Name,
+    wire::{
+        self, Auth, Authentication, ConnAck, Connect, Header, Identifiers, PacketType, Property,
+        Text, Version,
+    },
+};
+
+/// The body of a packet, and what follows it.
+type Parts<'b> = (&'b [u8], &'b [u8]);
+
+/// A name for a client that has none.
+type Assigned = String<21>;
+
+impl<M: Memory> Broker<M> {
+    /// Takes CONNECT, once it is known whether the client may; until then it stays in the input, and
+    /// what AUTH comes behind it. Whether it was taken.
+    pub(super) fn shake_hands(
+        &mut self,
+        now: Instant,
+        from: ConnectionId,
+        input: &mut &[u8],
+        host: &mut impl Host,
+    ) -> Result<bool, Error> {
+        let result = self.hear(now, from, input, host);
+        if let Err(error) = result
+            && let Some(reason) = error.reason()
+            && !matches!(error, Error::Protocol(Violation::UnexpectedPacket))
+        {
+            server::write_refusal(reason, input, host.sink(from));
+        }
+        result
+    }
+
+    fn hear(
+        &mut self,
+        now: Instant,
+        from: ConnectionId,
+        input: &mut &[u8],
+        host: &mut impl Host,
+    ) -> Result<bool, Error> {
+        let State::Handshake { seen, .. } = self.state(from) else { return Ok(false) };
+        let Some((body, after)) = self.packet(server::ANY, PacketType::Connect, input)? else {
+            return Ok(false);
+        };
+        let (version, connect) = Connect::read(body)?;
+        let connect_len = input.len() - after.len();
+        if seen == 0
+            && let Some(reason) = self.objection(version, &connect)
+        {
+            return self.refuse(now, from, version, reason, host);
+        }
+        let (action, rest) = if seen == 0 {
+            (Action::Connect(version, &connect), after)
+        } else {
+            let behind = input.get(seen..).unwrap_or_default();
+            let Some((body, rest)) = self.packet(version, PacketType::Auth, behind)? else {
+                return Ok(false);
+            };
+            (Action::Authenticate(self.step(version, &connect, body)?), rest)
+        };
+        let taken = input.len() - rest.len();
+        let verdict = host.authorize(from, &action);
+        match verdict {
+            Verdict::Allow => {
+                *input = rest;
+                self.admit(now, from, version, &connect, host)
+            }
+            Verdict::Continue if connect.authentication.is_some() => {
+                let until = now + u64::from(self.config.connect_timeout);
+                self.set_state(from, State::Handshake { until: Some(until), seen: taken });
+                self.wake(until);
+                Ok(true)
+            }
+            Verdict::Later => {
+                let seen = if seen == 0 { 0 } else { seen.max(connect_len) };
+                self.set_state(from, State::Handshake { until: None, seen });
+                Ok(false)
+            }
+            Verdict::Deny(reason) => self.refuse(now, from, version, reason, host),
+            Verdict::Continue => {
+                let reason = ReasonCode::BadAuthenticationMethod;
+                self.refuse(now, from, version, reason, host)
+            }
+        }
+    }
+
+    /// The body of the packet at the front, which is to be of this type, and what follows it.
+    fn packet<'b>(
+        &self,
+        version: Version,
+        packet_type: PacketType,
+        input: &'b [u8],
+    ) -> Result<Option<Parts<'b>>, Error> {
+        let Some((header, body)) = Header::decode(version, input)? else { return Ok(None) };
+        if header.packet_type != packet_type {
+            return Err(Violation::UnexpectedPacket.into());
+        }
+        if header.packet_len() > self.config.maximum_packet_size as usize {
+            return Err(Violation::PacketTooLarge.into());
+        }
+        let parts = body.split_at_checked(header.remaining_length as usize);
+        if parts.is_none() {
+            header.check_length(version)?;
+        }
+        Ok(parts)
+    }
+
+    /// The client's answer to an AUTH [MQTT-4.12.0-5].
+    fn step<'b>(
+        &self,
+        version: Version,
+        connect: &Connect<'_>,
+        body: &'b [u8],
+    ) -> Result<Auth<'b>, Error> {
+        let auth = Auth::read(version, body)?;
+        let method = connect.authentication.map(|authentication| authentication.method);
+        let legal = auth.reason == ReasonCode::ContinueAuthentication
+            && auth.properties.authentication_method() == method;
+        if legal { Ok(auth) } else { Err(Violation::Authentication.into()) }
+    }
+
+    /// What is wrong with a CONNECT that is well formed.
+    fn objection(&self, version: Version, connect: &Connect<'_>) -> Option<ReasonCode> {
+        let name = connect.client_id;
+        let nameless =
+            name.is_empty() && (version.is_v3_1() || !version.is_v5() && !connect.clean_start);
+        let odd = !self.config.control_characters && name.has_control_characters();
+        if nameless || odd || M::Name::new(name.as_bytes()).is_err() {
+            return Some(ReasonCode::ClientIdentifierNotValid);
+        }
+        let Some(will) = &connect.will else { return None };
+        let odd = !self.config.control_characters && will.topic.has_control_characters();
+        if odd || will.topic.starts_with_dollar() || M::Topic::new(will.topic.as_bytes()).is_err() {
+            return Some(ReasonCode::TopicNameInvalid);
+        }
+        None
+    }
+
+    /// Answers a CONNECT with a refusal, and ends the connection [MQTT-3.2.2-7].
+    fn refuse(
+        &mut self,
+        now: Instant,
+        from: ConnectionId,
+        version: Version,
+        reason: ReasonCode,
+        host: &mut impl Host,
+    ) -> Result<bool, Error> {
+        server::refuse(version, reason, host.sink(from));
+        self.end_connection(now, from, host);
+        Ok(false)
+    }
+
+    /// Lets a client in: to the session that it has, or to a new one.
+    fn admit(
+        &mut self,
+        now: Instant,
+        from: ConnectionId,
+        version: Version,
+        connect: &Connect<'_>,
+        host: &mut impl Host,
+    ) -> Result<bool, Error> {
+        let assigned = if connect.client_id.is_empty() { Some(self.assign()) } else { None };
+        let name = assigned.as_ref().map_or(connect.client_id.as_bytes(), |name| name.as_bytes());
+        let hash = hash(name);
+        let mut found = self.find(hash, name);
+        if let Some(place) = found {
+            self.take_over(now, place, connect.clean_start, host);
+            if self.sessions.get(place).is_none() {
+                found = None;
+            } else if connect.clean_start {
+                self.end_session(now, place, host);
+                found = None;
+            }
+        }
+        let resumed = found.is_some();
+        let Some(place) = found.or_else(|| self.create(now, hash, name, host)) else {
+            return self.refuse(now, from, version, ReasonCode::QuotaExceeded, host);
+        };
+        let will = match &connect.will {
+            Some(will) => match self.keep_will(will) {
+                Some(will) => Some(will),
+                None => {
+                    self.end_if_new(now, place, resumed, host);
+                    return self.refuse(now, from, version, ReasonCode::QuotaExceeded, host);
+                }
+            },
+            None => None,
+        };
+        let assigned = assigned.as_ref().and_then(|name| Text::new(name).ok());
+        let terms = self.terms(version, connect, resumed, assigned);
+        let expiry = self.expiry(version, connect);
+        let Some(session) = self.sessions.get_mut(place) else { return Ok(false) };
+        session.peer.open(now);
+        session.peer.greet(version, connect);
+        if session.peer.accept(now, &terms, host.sink(from)).is_err() {
+            // Not even this fits what the client takes, or the sink.
+            session.peer.closed();
+            if let Some(will) = will {
+                self.messages.release(will.message);
+            }
+            self.end_if_new(now, place, resumed, host);
+            self.end_connection(now, from, host);
+            return Ok(false);
+        }
+        session.connection = Some(from);
+        (session.lost, session.ends) = (None, None);
+        session.will = will;
+        session.expiry = expiry;
+        self.set_state(from, State::Open(place));
+        Ok(true)
+    }
+
+    fn end_if_new(&mut self, now: Instant, place: u32, resumed: bool, host: &mut impl Host) {
+        if !resumed {
+            self.end_session(now, place, host);
+        }
+    }
+
+    /// The session of this name.
+    fn find(&self, hash: u32, name: &[u8]) -> Option<u32> {
+        self.names.find(hash, |place| {
+            self.sessions.get(place).is_some_and(|session| session.name.as_bytes() == name)
+        })
+    }
+
+    /// A new session, if there may be one more.
+    fn create(
+        &mut self,
+        now: Instant,
+        hash: u32,
+        name: &[u8],
+        host: &mut impl Host,
+    ) -> Option<u32> {
+        let name = M::Name::new(name).ok()?;
+        let config = link::Config {
+            acknowledgement: Acknowledgement::Manual,
+            assumed_receive_maximum: self.config.assumed_receive_maximum,
+            topic_aliases: self.config.topic_aliases,
+            ..link::Config::DEFAULT
+        };
+        let store = M::store(self.config.receive_maximum);
+        let session = Session {
+            peer: Peer::with_config(store, config),
+            name,
+            connection: None,
+            deliveries: M::deliveries(),
+            sent: 0,
+            waiting: 0,
+            waiting_bytes: 0,
+            replays: M::replays(),
+            resend: None,
+            expiry: 0,
+            lost: None,
+            ends: None,
+            will: None,
+            stamp: 0,
+            wanted: Options::default(),
+            matched: 0,
+        };
+        let full = self.sessions.len() >= self.config.sessions;
+        let place = match if full { Err(session) } else { self.sessions.insert(session) } {
+            Ok(place) => place,
+            Err(session) => {
+                self.make_place(now, host)?;
+                self.sessions.insert(session).ok()?
+            }
+        };
+        if !self.names.insert(hash, place) {
+            self.sessions.remove(place);
+            return None;
+        }
+        Some(place)
+    }
+
+    /// Ends the session that has been without a connection for longest, if that is the policy.
+    fn make_place(&mut self, now: Instant, host: &mut impl Host) -> Option<()> {
+        if self.config.crowding == Crowding::Refuse {
+            return None;
+        }
+        let (mut oldest, mut next) = (None, self.sessions.next(0));
+        while let Some(place) = next {
+            if let Some(lost) = self.sessions.get(place).and_then(|session| session.lost)
+                && oldest.is_none_or(|(at, _)| lost < at)
+            {
+                oldest = Some((lost, place));
+            }
+            next = self.sessions.next(place + 1);
+        }
+        let (_, place) = oldest?;
+        self.end_session(now, place, host);
+        Some(())
+    }
+
+    /// What CONNACK says.
+    fn terms<'t>(
+        &self,
+        version: Version,
+        connect: &Connect<'t>,
+        session_present: bool,
+        assigned_client_identifier: Option<Text<'t>>,
+    ) -> ConnAck<'t> {
+        let config = &self.config;
+        let expiry = self.expiry(version, connect);
+        let most = config.keep_alive_maximum;
+        let lower = most > 0 && (connect.keep_alive == 0 || connect.keep_alive > most);
+        let information = config.response_information;
+        let authentication = connect.authentication;
+        ConnAck {
+            session_present,
+            session_expiry_interval: (expiry != connect.session_expiry_interval).then_some(expiry),
+            receive_maximum: config.receive_maximum.max(1),
+            maximum_packet_size: Some(config.maximum_packet_size),
+            assigned_client_identifier,
+            topic_alias_maximum: u16::MAX, // as many as the store has
+            server_keep_alive: lower.then_some(most),
+            response_information: information.filter(|_| connect.request_response_information),
+            authentication: authentication
+                .map(|Authentication { method, .. }| Authentication { method, data: None }),
+            ..ConnAck::default()
+        }
+    }
+
+    /// Seconds that the session outlives its connection.
+    fn expiry(&self, version: Version, connect: &Connect<'_>) -> u32 {
+        let most = self.config.session_expiry_maximum;
+        match version.is_v5() {
+            true => connect.session_expiry_interval.min(most),
+            false if connect.clean_start => 0,
+            false => most,
+        }
+    }
+
+    fn keep_will(&mut self, will: &wire::Will<'_>) -> Option<Will> {
+        let wire::Will { topic, payload, qos, retain, properties } = *will;
+        let content =
+            Content { topic, payload: payload.into(), properties, qos, retain, expires: None };
+        let message: MessageId = self.messages.insert(&content, Identifiers::NONE)?;
+        let delay = properties.will_delay_interval().unwrap_or(0);
+        let expiry = properties.message_expiry_interval();
+        Some(Will { message, delay, expiry, due: None })
+    }
+
+    /// A name that no session has.
+    fn assign(&mut self) -> Assigned {
+        loop {
+            self.assigned = self.assigned.wrapping_add(1);
+            let mut number = spread(self.config.seed ^ spread(self.assigned.into()));
+            let mut name = Assigned::new();
+            let _ = name.push_str("auto-");
+            for _ in 0..16 {
+                let digit = char::from_digit((number >> 60) as u32, 16).unwrap_or('0');
+                let _ = name.push(digit);
+                number <<= 4;
+            }
+            if self.find(hash(name.as_bytes()), name.as_bytes()).is_none() {
+                return name;
+            }
+        }
+    }
+
+    /// AUTH on an open connection begins, or goes on with, another authentication [MQTT-4.12.1-1].
+    pub(super) fn on_auth(
+        &mut self,
+        now: Instant,
+        from: Subject,
+        auth: &Auth<'_>,
+        host: &mut impl Host,
+    ) -> Result<(), Error> {
+        let verdict = host.authorize(from.connection, &Action::Authenticate(*auth));
+        let Some(session) = self.sessions.get_mut(from.session) else { return Ok(()) };
+        match verdict {
+            Verdict::Allow => {
+                let method = auth.properties.authentication_method().unwrap_or_default();
+                let list = [Property::AuthenticationMethod(method)];
+                let success = Auth { reason: ReasonCode::Success, properties: (&list).into() };
+                // If there is no room now, there will never be: it is short.
+                let sink = host.sink(from.connection);
+                let sent = session.peer.authenticate(now, &success, sink);
+                sent.map_err(|_| Violation::Authentication.into())
+            }
+            Verdict::Continue => {
+                session.peer.challenged(now);
+                Ok(())
+            }
+            _ => Err(Violation::Authentication.into()),
+        }
+    }
+
+    pub(super) fn state(&self, connection: ConnectionId) -> State {
+        self.connections.get(connection.0).map_or(State::Closing, |connection| connection.state)
+    }
+
+    pub(super) fn set_state(&mut self, connection: ConnectionId, state: State) {
+        if let Some(connection) = self.connections.get_mut(connection.0) {
+            connection.state = state;
+        }
+    }
+}
+
+/// SplitMix64.
+const fn spread(number: u64) -> u64 {
+    let mut z = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}

@@ -1,0 +1,543 @@
+//! Messages on their way to subscribers.
+
+use super::{
+    Broker, Host, Memory, Overflow, Statistics,
+    memory::{Queue, Slab},
+    message::{Content, MessageId, Messages},
+    session::{Delivery, Session},
+};
+use crate::{
+    Instant,
+    error::PublishError,
+    router::{GroupId, Match, Options, Recipient, Router, Subscriber},
+    sink::Sink,
+    topic::Topic,
+    wire::{Delivery as Sending, Head, Identifiers, PacketId, Publish, QoS, Relay},
+};
+
+/// A publish while it is being routed: given, or kept, or both once somebody needs it so.
+struct Routing<'m> {
+    now: Instant,
+    qos: QoS,
+    retain: bool,
+    given: Option<Content<'m>>,
+    kept: Option<MessageId>,
+}
+
+/// How a message is for a subscriber.
+#[derive(Clone, Copy)]
+struct Wish<'i> {
+    qos: QoS,
+    retain: bool,
+    identifiers: Identifiers<'i>,
+    group: Option<GroupId>,
+}
+
+/// What became of a message for one session.
+enum Outcome {
+    Sent(Option<PacketId>),
+    /// It waits for room, or for the client's answers, or for the client.
+    Waits,
+    Dropped,
+}
+
+impl<M: Memory> Broker<M> {
+    /// Sends a message to all who subscribe to it, or lets it wait for them; not to `publisher`, if
+    /// it wants no messages of its own. Whether anybody subscribes.
+    pub(super) fn route(
+        &mut self,
+        now: Instant,
+        publisher: Option<u32>,
+        content: Content<'_>,
+        host: &mut impl Host,
+    ) -> bool {
+        let Content { topic, qos, retain, .. } = content;
+        let mut routing = Routing { now, qos, retain, given: Some(content), kept: None };
+        let any = self.route_to(topic, publisher, &mut routing, host);
+        if let Some(kept) = routing.kept {
+            self.messages.release(kept);
+        }
+        any
+    }
+
+    /// The same for a message that is kept, and its topic.
+    pub(super) fn route_kept(
+        &mut self,
+        now: Instant,
+        topic: Topic<'_>,
+        message: MessageId,
+        host: &mut impl Host,
+    ) {
+        let Some(Content { qos, retain, .. }) = self.messages.get(message) else { return };
+        let mut routing = Routing { now, qos, retain, given: None, kept: Some(message) };
+        self.route_to(topic, None, &mut routing, host);
+    }
+
+    fn route_to(
+        &mut self,
+        topic: Topic<'_>,
+        publisher: Option<u32>,
+        routing: &mut Routing<'_>,
+        host: &mut impl Host,
+    ) -> bool {
+        let Self { router, sessions, messages, config, statistics, stamp, turn, .. } = self;
+        let mut delivering = Delivering::<M> { sessions, messages, config, statistics };
+        let is_own = |recipient: &Recipient| {
+            recipient.options().no_local && publisher == Some(recipient.subscriber().0)
+        };
+        let mut found = router.matches(topic);
+        let (Some(first), second) = (found.next(), found.next()) else { return false };
+        let mut any = false;
+        if let (None, None) = (first.group, second) {
+            // Everybody is found once.
+            for recipient in first.recipients.iter().filter(|recipient| !is_own(recipient)) {
+                let options = recipient.options();
+                let wish = Wish::of(&options, routing.qos, routing.retain, None);
+                any |= delivering.deliver(recipient.subscriber().0, wish, routing, host);
+            }
+            return any;
+        }
+        *stamp = stamp.wrapping_add(1).max(1);
+        let all = || router.matches(topic);
+        all().filter(|found| found.group.is_none()).for_each(|found| {
+            let theirs = found.recipients.iter().filter(|recipient| !is_own(recipient));
+            theirs.for_each(|recipient| delivering.mark(*stamp, recipient));
+        });
+        for found in all() {
+            let Match { group: None, recipients } = found else {
+                *turn = turn.wrapping_add(1);
+                any |= delivering.deliver_one(&found, *turn, routing, host);
+                continue;
+            };
+            for recipient in recipients {
+                let subscriber = recipient.subscriber();
+                let Some((options, matched)) = delivering.unmark(*stamp, subscriber) else {
+                    continue;
+                };
+                let identifiers = |each: &mut dyn FnMut(u32)| {
+                    each_identifier(all(), subscriber, each);
+                };
+                let mut wish = Wish::of(&options, routing.qos, routing.retain, None);
+                if matched > 1 {
+                    wish.identifiers = Identifiers::Many(&identifiers);
+                }
+                any |= delivering.deliver(subscriber.0, wish, routing, host);
+            }
+        }
+        any
+    }
+
+    /// Gives a message of a session that has ended to another member of its group.
+    pub(super) fn pass_on(
+        &mut self,
+        now: Instant,
+        group: GroupId,
+        message: MessageId,
+        host: &mut impl Host,
+    ) {
+        let Self { router, sessions, messages, config, statistics, turn, .. } = self;
+        *turn = turn.wrapping_add(1);
+        let recipients = router.group(group);
+        let Some(recipient) = choose::<M>(sessions, recipients, *turn) else { return };
+        let options = recipient.options();
+        let place = recipient.subscriber().0;
+        let Some(Content { qos, retain, .. }) = messages.get(message) else { return };
+        let wish = Wish::of(&options, qos, retain, Some(group));
+        if wish.qos == QoS::AtMostOnce {
+            return;
+        }
+        let Some(session) = sessions.get_mut(place) else { return };
+        if session.enqueue(wish.delivery(message), messages, config, statistics) {
+            messages.share(message);
+        }
+        self.pump(now, place, host);
+    }
+
+    /// Sends what waits for a session, as far as it can be sent.
+    pub(super) fn pump(&mut self, now: Instant, place: u32, host: &mut impl Host) {
+        let asked = self.sessions.get(place).and_then(|session| session.resend);
+        if let Some(id) = asked {
+            self.resend(now, place, id, host);
+        }
+        while self.send_next(now, place, host) {}
+        self.replay(now, place, host);
+    }
+
+    /// Sends the first message that waits for a session. Whether it waits no longer.
+    pub(super) fn send_next(&mut self, now: Instant, place: u32, host: &mut impl Host) -> bool {
+        let Self { sessions, messages, statistics, .. } = self;
+        let Some(session) = sessions.get_mut(place) else { return false };
+        let Some(connection) = session.connection else { return false };
+        let Some(delivery) = session.deliveries.get(session.sent).copied() else { return false };
+        let size = messages.size(delivery.message);
+        let outcome = match messages.get(delivery.message) {
+            Some(content) => session.send(
+                now,
+                &content,
+                Wish::again(&delivery),
+                host.sink(connection),
+                statistics,
+            ),
+            None => Outcome::Dropped,
+        };
+        match outcome {
+            Outcome::Waits => return false,
+            Outcome::Sent(Some(id)) => {
+                session.no_longer_waits(&delivery, size);
+                if let Some(delivery) = session.deliveries.get_mut(session.sent) {
+                    delivery.id = Some(id);
+                }
+                session.sent += 1;
+            }
+            Outcome::Sent(None) | Outcome::Dropped => {
+                session.take(session.sent, size);
+                messages.release(delivery.message);
+            }
+        }
+        true
+    }
+
+    /// Sends a message again that was on its way when the connection was lost.
+    pub(super) fn resend(&mut self, now: Instant, place: u32, id: PacketId, host: &mut impl Host) {
+        let Self { sessions, messages, statistics, .. } = self;
+        let Some(session) = sessions.get_mut(place) else { return };
+        session.resend = None;
+        let delivery = session.find(id).and_then(|index| session.deliveries.get(index)).copied();
+        let (Some(delivery), Some(connection)) = (delivery, session.connection) else {
+            session.peer.abandon(id);
+            return;
+        };
+        let Some(content) = messages.get(delivery.message) else {
+            session.peer.abandon(id);
+            return;
+        };
+        let wish = Wish::again(&delivery);
+        let left = Left::of(&content, now);
+        let Left::Some(expiry) = left else {
+            statistics.dropped_expired += 1;
+            session.peer.abandon(id);
+            return;
+        };
+        let publish = content.publish(wish.qos, wish.retain);
+        let relay = relay(&publish, expiry, wish.identifiers);
+        match session.peer.relay_again(now, id, &relay, host.sink(connection)) {
+            Ok(()) => statistics.sent += 1,
+            Err(PublishError::NoRoom) => session.resend = Some(id),
+            Err(_) => {
+                statistics.dropped_too_large += 1;
+                session.peer.abandon(id);
+            }
+        }
+    }
+
+    /// A message on its way to a session has come to its end.
+    pub(super) fn settled(&mut self, place: u32, id: PacketId) {
+        let Some(session) = self.sessions.get_mut(place) else { return };
+        if let Some(delivery) = session.find(id).and_then(|index| session.take(index, 0)) {
+            self.messages.release(delivery.message);
+        }
+    }
+}
+
+/// The parts of a broker that deliver, apart from the one that finds whom to.
+struct Delivering<'b, M: Memory> {
+    sessions: &'b mut M::Sessions,
+    messages: &'b mut M::Messages,
+    config: &'b super::Config,
+    statistics: &'b mut Statistics,
+}
+
+impl<M: Memory> Delivering<'_, M> {
+    /// Notes that a session has been found, and how it wants the message: at the highest QoS of all
+    /// its subscriptions that match [MQTT-3.3.4-2].
+    fn mark(&mut self, stamp: u32, recipient: &Recipient) {
+        let Some(session) = self.sessions.get_mut(recipient.subscriber().0) else { return };
+        let options = recipient.options();
+        if session.stamp != stamp {
+            (session.stamp, session.wanted, session.matched) = (stamp, options, 1);
+        } else {
+            let wanted = &mut session.wanted;
+            wanted.qos = wanted.qos.max(options.qos);
+            wanted.retain_as_published |= options.retain_as_published;
+            session.matched += 1;
+        }
+    }
+
+    /// How a session that was found wants the message, once.
+    fn unmark(&mut self, stamp: u32, subscriber: Subscriber) -> Option<(Options, u32)> {
+        let session = self.sessions.get_mut(subscriber.0)?;
+        if session.stamp != stamp {
+            return None;
+        }
+        session.stamp = 0;
+        Some((session.wanted, session.matched))
+    }
+
+    /// Delivers to one member of a group.
+    fn deliver_one(
+        &mut self,
+        found: &Match<'_>,
+        turn: u32,
+        routing: &mut Routing<'_>,
+        host: &mut impl Host,
+    ) -> bool {
+        let Some(recipient) = choose::<M>(self.sessions, found.recipients, turn) else {
+            return false;
+        };
+        let wish = Wish::of(&recipient.options(), routing.qos, routing.retain, found.group);
+        self.deliver(recipient.subscriber().0, wish, routing, host)
+    }
+
+    /// Delivers to a session: now, or it waits, or it is dropped. Whether the session is there.
+    #[inline]
+    fn deliver(
+        &mut self,
+        place: u32,
+        wish: Wish<'_>,
+        routing: &mut Routing<'_>,
+        host: &mut impl Host,
+    ) -> bool {
+        let Some(session) = self.sessions.get_mut(place) else { return false };
+        let mut outcome = Outcome::Waits;
+        if let Some(connection) = session.connection
+            && (wish.qos == QoS::AtMostOnce || !session.is_behind())
+        {
+            if routing.given.is_some_and(|given| given.payload.len() >= M::SHARED) {
+                routing.keep(self.messages);
+            }
+            let sink = host.sink(connection);
+            outcome = match routing.content(self.messages) {
+                Some(content) => session.send(routing.now, &content, wish, sink, self.statistics),
+                None => Outcome::Dropped,
+            };
+        }
+        match outcome {
+            Outcome::Sent(None) | Outcome::Dropped => {}
+            Outcome::Sent(Some(id)) => {
+                if let Some(message) = routing.user(wish.identifiers, self.messages) {
+                    // Those that wait are behind those on their way, and none wait.
+                    let delivery = Delivery { id: Some(id), ..wish.delivery(message) };
+                    if session.deliveries.push(delivery) {
+                        session.sent += 1;
+                        return true;
+                    }
+                    self.messages.release(message);
+                }
+                // It has left; should it be lost, it cannot be sent again.
+                self.statistics.dropped_overflow += 1;
+            }
+            Outcome::Waits if wish.qos == QoS::AtMostOnce => {
+                self.statistics.dropped_unread += u64::from(session.connection.is_some());
+            }
+            Outcome::Waits => {
+                let message = routing.user(wish.identifiers, self.messages);
+                let delivery = message.map(|message| wish.delivery(message));
+                let Some(delivery) = delivery else {
+                    self.statistics.dropped_overflow += 1;
+                    return true;
+                };
+                if !session.enqueue(delivery, self.messages, self.config, self.statistics) {
+                    self.messages.release(delivery.message);
+                }
+            }
+        }
+        true
+    }
+}
+
+/// The member of a group whose turn it is: of those that are connected and not behind, if there
+/// are any.
+fn choose<'r, M: Memory>(
+    sessions: &M::Sessions,
+    recipients: &'r [Recipient],
+    turn: u32,
+) -> Option<&'r Recipient> {
+    let turn = turn as usize % recipients.len().max(1);
+    let (before, from) = recipients.split_at_checked(turn)?;
+    let in_turn = || from.iter().chain(before);
+    let session = |recipient: &Recipient| sessions.get(recipient.subscriber().0);
+    let is_here = |recipient: &&Recipient| {
+        session(recipient).is_some_and(|session| session.connection.is_some())
+    };
+    let is_ready = |recipient: &&Recipient| {
+        is_here(recipient) && session(recipient).is_some_and(|session| !session.is_behind())
+    };
+    in_turn().find(is_ready).or_else(|| in_turn().find(is_here)).or_else(|| in_turn().next())
+}
+
+impl Routing<'_> {
+    /// The message: as it is kept, if so, for its payload may be shared then.
+    fn content<'c>(&'c self, messages: &'c impl Messages) -> Option<Content<'c>> {
+        match self.kept {
+            Some(kept) => messages.get(kept),
+            None => self.given,
+        }
+    }
+
+    /// Keeps the message, if it is not kept yet.
+    fn keep(&mut self, messages: &mut impl Messages) {
+        if let (Some(given), None) = (&self.given, self.kept) {
+            self.kept = messages.insert(given, Identifiers::NONE);
+        }
+    }
+
+    /// The message as it is kept, for one more user; by itself if several identifiers go with it.
+    fn user(
+        &mut self,
+        identifiers: Identifiers<'_>,
+        messages: &mut impl Messages,
+    ) -> Option<MessageId> {
+        if let Identifiers::Many(_) = identifiers {
+            return match (&self.given, self.kept) {
+                (Some(given), _) => messages.insert(given, identifiers),
+                (None, Some(kept)) => messages.copy(kept, identifiers),
+                (None, None) => None,
+            };
+        }
+        self.keep(messages);
+        if let Some(kept) = self.kept {
+            messages.share(kept);
+        }
+        self.kept
+    }
+}
+
+impl Wish<'_> {
+    /// How a subscription with these options wants a message.
+    fn of(options: &Options, qos: QoS, retain: bool, group: Option<GroupId>) -> Self {
+        Self {
+            qos: qos.min(options.qos),
+            retain: retain && options.retain_as_published,
+            identifiers: Identifiers::One(options.identifier.unwrap_or(0)),
+            group,
+        }
+    }
+
+    /// How a message is for a session for which it has been waiting.
+    fn again(delivery: &Delivery) -> Self {
+        let Delivery { qos, retain, identifier, group, .. } = *delivery;
+        Self { qos, retain, identifiers: Identifiers::One(identifier), group }
+    }
+
+    fn delivery(&self, message: MessageId) -> Delivery {
+        let identifier = match self.identifiers {
+            Identifiers::One(identifier) => identifier,
+            Identifiers::Many(_) => 0, // they are with the message
+        };
+        let Self { qos, retain, group, .. } = *self;
+        Delivery { message, id: None, qos, retain, counts: true, identifier, group }
+    }
+}
+
+/// What is left of a message's time.
+enum Left {
+    Nothing,
+    /// So many seconds, or for ever.
+    Some(Option<u32>),
+}
+
+impl Left {
+    fn of(content: &Content<'_>, now: Instant) -> Self {
+        match content.expires {
+            None => Self::Some(None),
+            Some(at) if at <= now => Self::Nothing,
+            Some(at) => Self::Some(Some(at.since(now).div_ceil(1_000) as u32)),
+        }
+    }
+}
+
+impl<'m> Content<'m> {
+    #[inline(always)]
+    fn publish(&self, qos: QoS, retain: bool) -> Publish<'m> {
+        let Self { topic, payload, properties, .. } = *self;
+        Publish { topic, payload, qos, retain, properties }
+    }
+}
+
+#[inline(always)]
+fn relay<'p>(
+    publish: &'p Publish<'p>,
+    expiry: Option<u32>,
+    identifiers: Identifiers<'p>,
+) -> Relay<'p> {
+    Relay { head: Head::new(Sending::default(), publish), expiry, identifiers }
+}
+
+/// The identifiers of all subscriptions of a subscriber among those found.
+fn each_identifier<'r>(
+    found: impl Iterator<Item = Match<'r>>,
+    subscriber: Subscriber,
+    each: &mut dyn FnMut(u32),
+) {
+    for found in found.filter(|found| found.group.is_none()) {
+        let own = found.recipients.iter().filter(|other| other.subscriber() == subscriber);
+        own.filter_map(|recipient| recipient.options().identifier).for_each(&mut *each);
+    }
+}
+
+impl<M: Memory> Session<M> {
+    /// Sends a message now, if there is room and the client takes it.
+    #[inline]
+    fn send(
+        &mut self,
+        now: Instant,
+        content: &Content<'_>,
+        wish: Wish<'_>,
+        sink: &mut impl Sink,
+        statistics: &mut Statistics,
+    ) -> Outcome {
+        let Left::Some(expiry) = Left::of(content, now) else {
+            statistics.dropped_expired += 1;
+            return Outcome::Dropped;
+        };
+        let publish = content.publish(wish.qos, wish.retain);
+        match self.peer.relay(now, &relay(&publish, expiry, wish.identifiers), sink) {
+            Ok(id) => {
+                statistics.sent += 1;
+                Outcome::Sent(id)
+            }
+            Err(PublishError::TooLarge) => {
+                statistics.dropped_too_large += 1;
+                Outcome::Dropped
+            }
+            Err(PublishError::Invalid(_)) => Outcome::Dropped,
+            Err(_) => Outcome::Waits,
+        }
+    }
+
+    /// Lets a message wait, if there are not too many already. Whether it waits.
+    pub(super) fn enqueue(
+        &mut self,
+        delivery: Delivery,
+        messages: &mut M::Messages,
+        config: &super::Config,
+        statistics: &mut Statistics,
+    ) -> bool {
+        let size = messages.size(delivery.message);
+        let full = |session: &Self| {
+            session.waiting >= config.queue_messages
+                || session.waiting_bytes + size > config.queue_bytes
+        };
+        while config.overflow == Overflow::DropOldest && full(self) {
+            let oldest = (self.sent..self.deliveries.len())
+                .find(|index| self.deliveries.get(*index).is_some_and(|oldest| oldest.counts));
+            let Some(oldest) = oldest else { break };
+            let Some(size) =
+                self.deliveries.get(oldest).map(|oldest| messages.size(oldest.message))
+            else {
+                break;
+            };
+            if let Some(dropped) = self.take(oldest, size) {
+                messages.release(dropped.message);
+                statistics.dropped_overflow += 1;
+            }
+        }
+        if full(self) || !self.deliveries.push(delivery) {
+            statistics.dropped_overflow += 1;
+            return false;
+        }
+        self.waiting += 1;
+        self.waiting_bytes += size;
+        true
+    }
+}

@@ -1,0 +1,244 @@
+//! What a broker keeps things in: arrays, or the heap.
+
+use heapless::Vec;
+
+use super::{Connection, Session, message::Messages, session::Delivery, session::Replay};
+use crate::{
+    router::{Flat, Router},
+    slice,
+    store::{Aliased, Name, Records, Store},
+};
+
+#[cfg(feature = "alloc")]
+pub(super) mod heap;
+
+/// Where a [`Broker`](super::Broker) keeps what it remembers: [`Small`], or [`Large`] (feature
+/// `alloc`).
+pub trait Memory: Sealed {}
+
+/// Keeps [`Memory`] to this crate's types.
+#[allow(private_bounds, private_interfaces, reason = "nobody else can name it")]
+pub trait Sealed: Sized {
+    type Router: Router;
+    type Store: Store;
+    type Name: Name;
+    type Names: Names;
+    /// The topics of retained messages.
+    type Topics: Names;
+    /// A topic that is not in the input.
+    type Topic: Name;
+    type Connections: Slab<Connection>;
+    type Sessions: Slab<Session<Self>>;
+    type Retained: Slab<super::message::MessageId>;
+    type Messages: Messages;
+    type Deliveries: Queue<Delivery>;
+    type Replays: Queue<Replay>;
+
+    /// From how many bytes on a payload for more than one subscriber is kept first, so that it can
+    /// be shared.
+    const SHARED: usize;
+
+    fn deliveries() -> Self::Deliveries;
+    fn replays() -> Self::Replays;
+    /// A store for a session of which the client may send so many publishes unacknowledged.
+    fn store(receive_maximum: u16) -> Self::Store;
+}
+
+/// Arrays, for a broker that is one value of fixed size and allocates nothing.
+///
+/// `CLIENTS` connections and as many sessions; `SUBSCRIPTIONS` subscriptions with their filters in
+/// `FILTERS` bytes; `MESSAGES` messages in `BYTES` bytes, be they retained, wills or on their way,
+/// each kept once however many sessions it is for. A session has up to [`FLIGHTS`] messages
+/// unacknowledged in either direction and up to [`QUEUE`] on their way or waiting; names of clients
+/// have up to [`CLIENT_ID`] bytes.
+///
+/// ```
+/// use mqtt_core::broker::{Broker, Config, Small};
+///
+/// type Memory = Small<8, 32, 1024, 64, { 24 * 1024 }>;
+/// static BROKER: Broker<Memory> = Broker::small(Config::DEFAULT);
+/// assert!(size_of_val(&BROKER) <= 64 * 1024);
+/// ```
+#[derive(Debug)]
+pub struct Small<
+    const CLIENTS: usize,
+    const SUBSCRIPTIONS: usize,
+    const FILTERS: usize,
+    const MESSAGES: usize,
+    const BYTES: usize,
+>;
+
+/// How many messages a session of a [`Small`] broker has unacknowledged in either direction.
+pub const FLIGHTS: usize = 16;
+
+/// How many messages a session of a [`Small`] broker has on their way or waiting.
+pub const QUEUE: usize = 32;
+
+/// The longest client identifier that a [`Small`] broker takes, in bytes; the specification
+/// requires 23 [MQTT-3.1.3-5].
+pub const CLIENT_ID: usize = 64;
+
+/// The longest topic of a will that a [`Small`] broker takes, in bytes.
+pub const TOPIC: usize = 256;
+
+/// How many topic aliases a [`Small`] broker takes and sets for a client, for topics of how many
+/// bytes.
+const ALIASES: usize = 2;
+const ALIASED: usize = 128;
+
+#[allow(private_bounds, private_interfaces, reason = "nobody else can name it")]
+impl<const C: usize, const S: usize, const F: usize, const M: usize, const B: usize> Sealed
+    for Small<C, S, F, M, B>
+{
+    type Router = Flat<S, F>;
+    type Store = Aliased<Records<FLIGHTS>, ALIASES, ALIASED>;
+    type Name = Vec<u8, CLIENT_ID, u16>;
+    type Names = Vec<(u32, u32), C>;
+    type Topics = Vec<(u32, u32), M>;
+    type Topic = Vec<u8, TOPIC, u16>;
+    type Connections = Array<Connection, C>;
+    type Sessions = Array<Session<Self>, C>;
+    type Retained = Array<super::message::MessageId, M>;
+    type Messages = super::message::Arena<M, B>;
+    type Deliveries = Vec<Delivery, QUEUE>;
+    type Replays = Vec<Replay, S>;
+
+    const SHARED: usize = usize::MAX;
+
+    fn deliveries() -> Self::Deliveries {
+        Vec::new()
+    }
+
+    fn replays() -> Self::Replays {
+        Vec::new()
+    }
+
+    fn store(_: u16) -> Self::Store {
+        Aliased::new(Records::new())
+    }
+}
+
+impl<const C: usize, const S: usize, const F: usize, const M: usize, const B: usize> Memory
+    for Small<C, S, F, M, B>
+{
+}
+
+/// Values in numbered places.
+pub(super) trait Slab<T> {
+    /// Puts a value somewhere; gives it back if there is no place.
+    fn insert(&mut self, value: T) -> Result<u32, T>;
+    fn remove(&mut self, place: u32) -> Option<T>;
+    fn get(&self, place: u32) -> Option<&T>;
+    fn get_mut(&mut self, place: u32) -> Option<&mut T>;
+    /// The first place from this one on that has a value.
+    fn next(&self, place: u32) -> Option<u32>;
+    fn len(&self) -> usize;
+}
+
+/// A [`Slab`] of `N` places.
+#[derive(Debug)]
+pub struct Array<T, const N: usize>([Option<T>; N]);
+
+impl<T, const N: usize> Array<T, N> {
+    pub(super) const fn new() -> Self {
+        Self([const { None }; N])
+    }
+}
+
+impl<T, const N: usize> Slab<T> for Array<T, N> {
+    fn insert(&mut self, value: T) -> Result<u32, T> {
+        match self.0.iter_mut().enumerate().find(|(_, place)| place.is_none()) {
+            Some((index, place)) => {
+                *place = Some(value);
+                Ok(index as u32)
+            }
+            None => Err(value),
+        }
+    }
+
+    fn remove(&mut self, place: u32) -> Option<T> {
+        self.0.get_mut(place as usize)?.take()
+    }
+
+    #[inline]
+    fn get(&self, place: u32) -> Option<&T> {
+        self.0.get(place as usize)?.as_ref()
+    }
+
+    #[inline]
+    fn get_mut(&mut self, place: u32) -> Option<&mut T> {
+        self.0.get_mut(place as usize)?.as_mut()
+    }
+
+    fn next(&self, place: u32) -> Option<u32> {
+        let rest = self.0.get(place as usize..)?;
+        let ahead = rest.iter().position(Option::is_some)?;
+        Some(place + ahead as u32)
+    }
+
+    fn len(&self) -> usize {
+        self.0.iter().flatten().count()
+    }
+}
+
+/// Values in order.
+pub(super) trait Queue<T> {
+    /// Appends a value; whether there was room.
+    fn push(&mut self, value: T) -> bool;
+    fn remove(&mut self, index: usize) -> Option<T>;
+    fn get(&self, index: usize) -> Option<&T>;
+    fn get_mut(&mut self, index: usize) -> Option<&mut T>;
+    fn len(&self) -> usize;
+}
+
+impl<T, const N: usize> Queue<T> for Vec<T, N> {
+    fn push(&mut self, value: T) -> bool {
+        Self::push(self, value).is_ok()
+    }
+
+    fn remove(&mut self, index: usize) -> Option<T> {
+        slice::remove(self, index)
+    }
+
+    fn get(&self, index: usize) -> Option<&T> {
+        self.as_slice().get(index)
+    }
+
+    fn get_mut(&mut self, index: usize) -> Option<&mut T> {
+        self.as_mut_slice().get_mut(index)
+    }
+
+    fn len(&self) -> usize {
+        self.as_slice().len()
+    }
+}
+
+/// Places by the hash of a name.
+pub(super) trait Names {
+    /// Adds a place; whether there was room.
+    fn insert(&mut self, hash: u32, place: u32) -> bool;
+    fn remove(&mut self, hash: u32, place: u32);
+    fn find(&self, hash: u32, is_it: impl FnMut(u32) -> bool) -> Option<u32>;
+}
+
+impl<const N: usize> Names for Vec<(u32, u32), N> {
+    fn insert(&mut self, hash: u32, place: u32) -> bool {
+        self.push((hash, place)).is_ok()
+    }
+
+    fn remove(&mut self, hash: u32, place: u32) {
+        if let Some(index) = self.iter().position(|entry| *entry == (hash, place)) {
+            slice::remove(self, index);
+        }
+    }
+
+    fn find(&self, hash: u32, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
+        let mut same = self.iter().filter(|entry| entry.0 == hash).map(|entry| entry.1);
+        same.find(|place| is_it(*place))
+    }
+}
+
+/// What [`Names`] are told apart by, mostly: FNV-1a.
+pub(super) fn hash(name: &[u8]) -> u32 {
+    name.iter().fold(0x811c_9dc5, |hash, &byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+}

@@ -1,0 +1,179 @@
+//! The heap.
+
+use alloc::{boxed::Box, collections::VecDeque, vec::Vec};
+
+use hashbrown::HashTable;
+
+use super::{Connection, Delivery, Memory, Names, Queue, Replay, Sealed, Session, Slab};
+use crate::{
+    broker::message::{MessageId, heap::Shared},
+    router::Trie,
+    store::{Heap, Limits},
+};
+
+/// The heap, for a broker that grows to its limits.
+#[derive(Debug)]
+pub struct Large;
+
+impl Sealed for Large {
+    type Router = Trie;
+    type Store = Heap;
+    type Name = Box<[u8]>;
+    type Names = Table;
+    type Topics = Table;
+    type Topic = Box<[u8]>;
+    type Connections = Places<Connection>;
+    type Sessions = Places<Session<Self>>;
+    type Retained = Places<MessageId>;
+    type Messages = Shared;
+    type Deliveries = VecDeque<Delivery>;
+    type Replays = VecDeque<Replay>;
+
+    const SHARED: usize = 1024;
+
+    fn deliveries() -> Self::Deliveries {
+        VecDeque::new()
+    }
+
+    fn replays() -> Self::Replays {
+        VecDeque::new()
+    }
+
+    fn store(receive_maximum: u16) -> Self::Store {
+        Heap::with_limits(Limits {
+            bytes: 0,
+            arrivals: receive_maximum,
+            inbound_aliases: ALIASES,
+            outbound_aliases: ALIASES,
+            ..Limits::default()
+        })
+    }
+}
+
+impl Memory for Large {}
+
+/// How many topic aliases a client may set, and how many are set for it.
+const ALIASES: u16 = 16;
+
+/// A [`Slab`] that grows.
+#[derive(Debug)]
+pub struct Places<T> {
+    places: Vec<Option<T>>,
+    free: Vec<u32>,
+}
+
+impl<T> Places<T> {
+    pub(in crate::broker) const fn new() -> Self {
+        Self { places: Vec::new(), free: Vec::new() }
+    }
+}
+
+impl<T> Slab<T> for Places<T> {
+    fn insert(&mut self, value: T) -> Result<u32, T> {
+        if let Some(place) = self.free.pop()
+            && let Some(free) = self.places.get_mut(place as usize)
+        {
+            *free = Some(value);
+            return Ok(place);
+        }
+        let full = self.places.len() >= u32::MAX as usize;
+        // Room to free it, too, so that this cannot fail.
+        if full || self.places.try_reserve(1).is_err() || self.free.try_reserve(1).is_err() {
+            return Err(value);
+        }
+        self.places.push(Some(value));
+        Ok(self.places.len() as u32 - 1)
+    }
+
+    fn remove(&mut self, place: u32) -> Option<T> {
+        let value = self.places.get_mut(place as usize)?.take()?;
+        self.free.push(place);
+        Some(value)
+    }
+
+    #[inline]
+    fn get(&self, place: u32) -> Option<&T> {
+        self.places.get(place as usize)?.as_ref()
+    }
+
+    #[inline]
+    fn get_mut(&mut self, place: u32) -> Option<&mut T> {
+        self.places.get_mut(place as usize)?.as_mut()
+    }
+
+    fn next(&self, place: u32) -> Option<u32> {
+        let rest = self.places.get(place as usize..)?;
+        let ahead = rest.iter().position(Option::is_some)?;
+        Some(place + ahead as u32)
+    }
+
+    fn len(&self) -> usize {
+        self.places.len() - self.free.len()
+    }
+}
+
+impl<T> Queue<T> for VecDeque<T> {
+    fn push(&mut self, value: T) -> bool {
+        let room = self.try_reserve(1).is_ok();
+        if room {
+            self.push_back(value);
+        }
+        room
+    }
+
+    fn remove(&mut self, index: usize) -> Option<T> {
+        let value = if index == 0 { self.pop_front() } else { self.remove(index) };
+        if self.is_empty() {
+            *self = Self::new(); // who has nothing waiting takes no memory
+        }
+        value
+    }
+
+    fn get(&self, index: usize) -> Option<&T> {
+        self.get(index)
+    }
+
+    fn get_mut(&mut self, index: usize) -> Option<&mut T> {
+        self.get_mut(index)
+    }
+
+    fn len(&self) -> usize {
+        self.len()
+    }
+}
+
+/// [`Names`] that grow.
+#[derive(Debug)]
+pub struct Table(HashTable<(u32, u32)>);
+
+impl Table {
+    pub(in crate::broker) const fn new() -> Self {
+        Self(HashTable::new())
+    }
+}
+
+impl Names for Table {
+    fn insert(&mut self, hash: u32, place: u32) -> bool {
+        let room = self.0.try_reserve(1, |entry| spread(entry.0)).is_ok();
+        if room {
+            self.0.insert_unique(spread(hash), (hash, place), |entry| spread(entry.0));
+        }
+        room
+    }
+
+    fn remove(&mut self, hash: u32, place: u32) {
+        if let Ok(entry) = self.0.find_entry(spread(hash), |entry| *entry == (hash, place)) {
+            entry.remove();
+        }
+    }
+
+    fn find(&self, hash: u32, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
+        let found = self.0.find(spread(hash), |entry| entry.0 == hash && is_it(entry.1));
+        found.map(|entry| entry.1)
+    }
+}
+
+/// All bits count.
+fn spread(hash: u32) -> u64 {
+    u64::from(hash).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}

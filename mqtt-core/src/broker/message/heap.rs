@@ -1,0 +1,146 @@
+//! Messages on the heap.
+
+use alloc::{boxed::Box, vec::Vec};
+
+use super::{Content, Head, MessageId, Messages};
+use crate::{
+    Instant,
+    broker::memory::{Slab, heap::Places},
+    sink::Payload,
+    wire::Identifiers,
+};
+
+/// Up to `limit` bytes of messages. Payloads that are worth it are shared by reference count.
+#[derive(Debug)]
+pub struct Shared {
+    messages: Places<Kept>,
+    bytes: usize,
+    limit: usize,
+}
+
+#[derive(Debug)]
+struct Kept {
+    head: Head,
+    /// Topic, properties, and a payload that is not shared.
+    bytes: Box<[u8]>,
+    #[cfg(target_has_atomic = "ptr")]
+    payload: bytes::Bytes,
+}
+
+impl Kept {
+    fn new(content: &Content<'_>, identifiers: Identifiers<'_>) -> Option<Self> {
+        let head = Head::new(content, identifiers);
+        let payload = content.payload.as_bytes();
+        #[cfg(target_has_atomic = "ptr")]
+        let (payload, shared) = match content.payload.owner() {
+            Some(owner) if owner.len() > MAX_COPIED => (&[][..], owner.clone()),
+            None if payload.len() > MAX_COPIED => (
+                &[][..],
+                bytes::Bytes::from(boxed(payload.len(), |to| to.copy_from_slice(payload))?),
+            ),
+            _ => (payload, bytes::Bytes::new()),
+        };
+        let bytes = boxed(head.len() + payload.len(), |span| {
+            if let Some((front, back)) = span.split_at_mut_checked(head.len()) {
+                head.write(content, identifiers, front);
+                back.copy_from_slice(payload);
+            }
+        })?;
+        Some(Self {
+            head,
+            bytes,
+            #[cfg(target_has_atomic = "ptr")]
+            payload: shared,
+        })
+    }
+
+    fn content(&self) -> Content<'_> {
+        let (head, payload) = self.bytes.split_at_checked(self.head.len()).unwrap_or_default();
+        #[cfg(target_has_atomic = "ptr")]
+        if !self.payload.is_empty() {
+            return self.head.read(head, Payload::shared(&self.payload));
+        }
+        self.head.read(head, Payload::new(payload))
+    }
+
+    fn size(&self) -> usize {
+        size_of::<Option<Self>>() + self.head.len() + self.head.payload as usize
+    }
+}
+
+/// The longest payload, in bytes, that lies with the rest of its message.
+#[cfg(target_has_atomic = "ptr")]
+const MAX_COPIED: usize = 64;
+
+impl Shared {
+    pub(in crate::broker) const fn new(limit: usize) -> Self {
+        Self { messages: Places::new(), bytes: 0, limit }
+    }
+
+    fn add(&mut self, kept: Kept) -> Option<MessageId> {
+        let size = kept.size();
+        if size > self.limit.saturating_sub(self.bytes) {
+            return None;
+        }
+        let id = self.messages.insert(kept).ok()?;
+        self.bytes += size;
+        Some(MessageId(id))
+    }
+}
+
+impl Messages for Shared {
+    fn insert(&mut self, content: &Content<'_>, identifiers: Identifiers<'_>) -> Option<MessageId> {
+        let size = size_of::<Option<Kept>>() + content.topic.len() + content.payload.len();
+        if size > self.limit.saturating_sub(self.bytes) {
+            return None;
+        }
+        self.add(Kept::new(content, identifiers)?)
+    }
+
+    fn get(&self, id: MessageId) -> Option<Content<'_>> {
+        self.messages.get(id.0).map(Kept::content)
+    }
+
+    fn size(&self, id: MessageId) -> usize {
+        self.messages.get(id.0).map_or(0, Kept::size)
+    }
+
+    fn copy(&mut self, id: MessageId, identifiers: Identifiers<'_>) -> Option<MessageId> {
+        let kept = Kept::new(&self.messages.get(id.0)?.content(), identifiers)?;
+        self.add(kept)
+    }
+
+    fn share(&mut self, id: MessageId) {
+        if let Some(kept) = self.messages.get_mut(id.0) {
+            kept.head.users += 1;
+        }
+    }
+
+    fn set_expiry(&mut self, id: MessageId, at: Instant) {
+        if let Some(kept) = self.messages.get_mut(id.0) {
+            kept.head.expires = Some(at);
+        }
+    }
+
+    fn release(&mut self, id: MessageId) {
+        let Some(kept) = self.messages.get_mut(id.0) else { return };
+        kept.head.users -= 1;
+        if kept.head.users == 0 {
+            self.bytes -= kept.size();
+            self.messages.remove(id.0);
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+/// Bytes on the heap, if there are as many, filled.
+fn boxed(len: usize, fill: impl FnOnce(&mut [u8])) -> Option<Box<[u8]>> {
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(len).ok()?;
+    bytes.resize(len, 0);
+    fill(&mut bytes);
+    Some(bytes.into_boxed_slice())
+}

@@ -1,0 +1,288 @@
+//! What a client publishes, and what is retained of it.
+
+use super::{
+    Action, Broker, Host, Memory, Verdict,
+    memory::{Names, Queue, Slab, hash},
+    message::{Content, MessageId, Messages},
+    session::{Delivery, Replay, Subject},
+};
+use crate::{
+    Instant,
+    event::{Message, TopicName},
+    reason::ReasonCode,
+    router::{Options, Router, Subscriber},
+    store::Name,
+    topic::{Filter, Topic},
+    wire::{Identifiers, QoS},
+};
+
+/// How many retained messages are looked at in one go for new subscriptions.
+const LOOKS: u32 = 1_000;
+
+impl<M: Memory> Broker<M> {
+    /// A client publishes. Whether that has to wait for the host.
+    pub(super) fn on_publish(
+        &mut self,
+        now: Instant,
+        from: Subject,
+        message: &Message<'_>,
+        host: &mut impl Host,
+    ) -> bool {
+        let known; // a topic that is named by an alias
+        let topic = match message.topic {
+            TopicName::Name(topic) => topic,
+            TopicName::Alias(alias) => {
+                let session = self.sessions.get(from.session);
+                let topic = session.and_then(|session| session.peer.topic(alias));
+                let Some(copy) = topic.and_then(|topic| M::Topic::new(topic.as_bytes()).ok())
+                else {
+                    return false; // it was looked up before, and fits
+                };
+                known = copy;
+                Topic::from_validated(known.as_bytes())
+            }
+        };
+        let reason = match self.may_publish(from, topic, message, host) {
+            Some(Ok(())) => self.publish(now, from, topic, message, host),
+            Some(Err(reason)) => reason,
+            None => return true,
+        };
+        if let (Some(receipt), Some(session)) =
+            (message.receipt, self.sessions.get_mut(from.session))
+        {
+            session.peer.settle(now, receipt, reason, host.sink(from.connection));
+        }
+        false
+    }
+
+    /// Whether the client may, if that is known.
+    fn may_publish(
+        &self,
+        from: Subject,
+        topic: Topic<'_>,
+        message: &Message<'_>,
+        host: &mut impl Host,
+    ) -> Option<Result<(), ReasonCode>> {
+        let is_odd = !self.config.control_characters && topic.has_control_characters();
+        if is_odd || topic.starts_with_dollar() {
+            return Some(Err(ReasonCode::TopicNameInvalid));
+        }
+        let Message { qos, retain, payload, properties, .. } = *message;
+        let client_id = self.sessions.get(from.session)?.name.as_bytes();
+        let action = Action::Publish { client_id, topic, qos, retain, payload, properties };
+        match host.authorize(from.connection, &action) {
+            Verdict::Allow => Some(Ok(())),
+            Verdict::Deny(reason) => Some(Err(match reason.is_error() {
+                true => reason,
+                false => ReasonCode::NotAuthorized,
+            })),
+            Verdict::Later => None,
+            Verdict::Continue => Some(Err(ReasonCode::NotAuthorized)),
+        }
+    }
+
+    /// Takes a message for all that should get it.
+    fn publish(
+        &mut self,
+        now: Instant,
+        from: Subject,
+        topic: Topic<'_>,
+        message: &Message<'_>,
+        host: &mut impl Host,
+    ) -> ReasonCode {
+        self.statistics.received += 1;
+        let Message { payload, properties, qos, retain, .. } = *message;
+        let seconds = properties.message_expiry_interval();
+        let expires = seconds.map(|seconds| now + u64::from(seconds) * 1_000);
+        let payload = payload.into();
+        let content = Content { topic, payload, properties, qos, retain, expires };
+        if retain && !self.retain(&content) {
+            return ReasonCode::QuotaExceeded;
+        }
+        if self.route(now, Some(from.session), content, host) {
+            ReasonCode::Success
+        } else {
+            ReasonCode::NoMatchingSubscribers
+        }
+    }
+
+    /// Keeps a message for those who subscribe later, in place of the one before; an empty one only
+    /// takes that away [MQTT-3.3.1-5] [MQTT-3.3.1-6] [MQTT-3.3.1-7]. Whether that was possible.
+    pub(super) fn retain(&mut self, content: &Content<'_>) -> bool {
+        let hash = hash(content.topic.as_bytes());
+        let old = self.find_retained(hash, content.topic);
+        if content.payload.is_empty() {
+            if let Some(place) = old {
+                self.forget_retained(hash, place);
+            }
+            return true;
+        }
+        if old.is_none() && self.retained.len() >= self.config.retained_messages {
+            return false;
+        }
+        let Some(message) = self.messages.insert(content, Identifiers::NONE) else { return false };
+        self.keep_retained(hash, old, message)
+    }
+
+    /// The same for a message that is kept already.
+    pub(super) fn retain_kept(&mut self, topic: Topic<'_>, message: MessageId) {
+        let hash = hash(topic.as_bytes());
+        let old = self.find_retained(hash, topic);
+        let is_empty = self.messages.get(message).is_none_or(|kept| kept.payload.is_empty());
+        if is_empty {
+            if let Some(place) = old {
+                self.forget_retained(hash, place);
+            }
+        } else if old.is_some() || self.retained.len() < self.config.retained_messages {
+            self.messages.share(message);
+            self.keep_retained(hash, old, message);
+        }
+    }
+
+    fn keep_retained(&mut self, hash: u32, old: Option<u32>, message: MessageId) -> bool {
+        if let Some(place) = old
+            && let Some(kept) = self.retained.get_mut(place)
+        {
+            let old = core::mem::replace(kept, message);
+            self.messages.release(old);
+            return true;
+        }
+        let Ok(place) = self.retained.insert(message) else {
+            self.messages.release(message);
+            return false;
+        };
+        if !self.retained_names.insert(hash, place) {
+            self.retained.remove(place);
+            self.messages.release(message);
+            return false;
+        }
+        true
+    }
+
+    fn find_retained(&self, hash: u32, topic: Topic<'_>) -> Option<u32> {
+        self.retained_names.find(hash, |place| {
+            let message = self.retained.get(place).and_then(|message| self.messages.get(*message));
+            message.is_some_and(|message| message.topic == topic)
+        })
+    }
+
+    fn forget_retained(&mut self, hash: u32, place: u32) {
+        self.retained_names.remove(hash, place);
+        if let Some(message) = self.retained.remove(place) {
+            self.messages.release(message);
+        }
+    }
+
+    /// Retained messages are owed for this subscription.
+    pub(super) fn owe(&mut self, session: u32, filter: Filter<'_>) {
+        let Some(session) = self.sessions.get_mut(session) else { return };
+        let replay = Replay { filter: hash(filter.as_bytes()), next: 0 };
+        let same = (0..session.replays.len()).find(|index| {
+            session.replays.get(*index).is_some_and(|owed| owed.filter == replay.filter)
+        });
+        if let Some(index) = same {
+            session.replays.remove(index);
+        }
+        // There are as many places as there can be subscriptions.
+        session.replays.push(replay);
+    }
+
+    /// Sends the retained messages that a session is owed, as far as there is room, the client takes
+    /// them, and nothing else waits.
+    pub(super) fn replay(&mut self, now: Instant, place: u32, host: &mut impl Host) {
+        let mut looks = LOOKS;
+        while let Some(session) = self.sessions.get(place)
+            && session.connection.is_some()
+            && !session.is_behind()
+            && let Some(replay) = session.replays.get(0).copied()
+        {
+            let subscriber = Subscriber(place);
+            let subscription = self
+                .router
+                .subscriptions(subscriber)
+                .find(|(filter, _)| hash(filter.as_bytes()) == replay.filter)
+                .map(|(filter, options)| {
+                    (self.next_retained(filter, replay.next, &mut looks), options)
+                });
+            match subscription {
+                Some((Found::Message(next, message), options)) => {
+                    self.set_replay(place, next + 1);
+                    self.replay_one(now, place, message, &options, host);
+                }
+                Some((Found::Looked(next), _)) => {
+                    self.set_replay(place, next);
+                    return self.wake(now);
+                }
+                // All of them, or the client has unsubscribed.
+                Some((Found::Nothing, _)) | None => {
+                    if let Some(session) = self.sessions.get_mut(place) {
+                        session.replays.remove(0);
+                    }
+                }
+            }
+        }
+    }
+
+    fn set_replay(&mut self, place: u32, next: u32) {
+        if let Some(session) = self.sessions.get_mut(place)
+            && let Some(replay) = session.replays.get_mut(0)
+        {
+            replay.next = next;
+        }
+    }
+
+    fn next_retained(&self, filter: Filter<'_>, from: u32, looks: &mut u32) -> Found {
+        let mut next = self.retained.next(from);
+        while let Some(place) = next {
+            if *looks == 0 {
+                return Found::Looked(place);
+            }
+            *looks -= 1;
+            let message = self.retained.get(place).copied();
+            let content = message.and_then(|message| self.messages.get(message));
+            if let (Some(message), Some(content)) = (message, content)
+                && filter.matches(content.topic)
+            {
+                return Found::Message(place, message);
+            }
+            next = self.retained.next(place + 1);
+        }
+        Found::Nothing
+    }
+
+    /// Lets a retained message wait for a session that nothing waits for, and sends it.
+    fn replay_one(
+        &mut self,
+        now: Instant,
+        place: u32,
+        message: MessageId,
+        options: &Options,
+        host: &mut impl Host,
+    ) {
+        let Some(session) = self.sessions.get_mut(place) else { return };
+        let qos = self.messages.get(message).map_or(QoS::AtMostOnce, |content| content.qos);
+        let delivery = Delivery {
+            message,
+            id: None,
+            qos: qos.min(options.qos),
+            retain: true,
+            counts: false,
+            identifier: options.identifier.unwrap_or(0),
+            group: None,
+        };
+        if session.deliveries.push(delivery) {
+            self.messages.share(message);
+            while self.send_next(now, place, host) {}
+        } else {
+            self.statistics.dropped_overflow += 1;
+        }
+    }
+}
+
+/// What a look through the retained messages has brought.
+enum Found {
+    Message(u32, MessageId),
+    /// Nothing so far, and it goes on here.
+    Looked(u32),
+    Nothing,
+}

@@ -1,0 +1,119 @@
+//! What is known of a client, connected or not.
+
+use super::{
+    ConnectionId,
+    memory::{Queue, Sealed},
+    message::MessageId,
+};
+use crate::{
+    Instant,
+    router::{GroupId, Options},
+    server::Peer,
+    wire::{PacketId, QoS},
+};
+
+/// A session.
+pub struct Session<M: Sealed> {
+    pub(super) peer: Peer<M::Store>,
+    pub(super) name: M::Name,
+    pub(super) connection: Option<ConnectionId>,
+    /// Messages on their way, in the order of sending, and behind them those that wait.
+    pub(super) deliveries: M::Deliveries,
+    /// How many are on their way.
+    pub(super) sent: usize,
+    /// How many of the waiting ones count, and how many bytes these have.
+    pub(super) waiting: usize,
+    pub(super) waiting_bytes: usize,
+    /// Retained messages that are owed for new subscriptions.
+    pub(super) replays: M::Replays,
+    /// A message that is to be sent again when there is room.
+    pub(super) resend: Option<PacketId>,
+    /// Seconds that it outlives its connection; `u32::MAX` for ever.
+    pub(super) expiry: u32,
+    /// Since when it has been without a connection, and when it ends.
+    pub(super) lost: Option<Instant>,
+    pub(super) ends: Option<Instant>,
+    pub(super) will: Option<Will>,
+    /// The publish that it was found for last, and how it wants that.
+    pub(super) stamp: u32,
+    pub(super) wanted: Options,
+    /// How many of its subscriptions the publish matches.
+    pub(super) matched: u32,
+}
+
+/// A will, and when it is to be published.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Will {
+    pub(super) message: MessageId,
+    /// Seconds after the connection is lost.
+    pub(super) delay: u32,
+    /// Seconds that it is worth delivering once it is published.
+    pub(super) expiry: Option<u32>,
+    /// When it is to be published, once it is lost.
+    pub(super) due: Option<Instant>,
+}
+
+/// Whose request it is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Subject {
+    pub(super) session: u32,
+    pub(super) connection: ConnectionId,
+}
+
+/// A message for a session, on its way or waiting.
+#[derive(Clone, Copy, Debug)]
+pub struct Delivery {
+    pub(super) message: MessageId,
+    /// Given when it is sent.
+    pub(super) id: Option<PacketId>,
+    pub(super) qos: QoS,
+    pub(super) retain: bool,
+    /// It counts against the limits of the queue while it waits.
+    pub(super) counts: bool,
+    /// Of the subscription, or 0. If there are several, they are kept with the message.
+    pub(super) identifier: u32,
+    /// Whom it goes to when the session ends.
+    pub(super) group: Option<GroupId>,
+}
+
+/// Retained messages that are owed for a new subscription.
+#[derive(Clone, Copy, Debug)]
+pub struct Replay {
+    /// The subscription's filter, by its hash.
+    pub(super) filter: u32,
+    /// The next retained message to look at, by its place.
+    pub(super) next: u32,
+}
+
+impl<M: Sealed> Session<M> {
+    /// The delivery under this identifier, by its number.
+    pub(super) fn find(&self, id: PacketId) -> Option<usize> {
+        (0..self.sent).find(|index| {
+            self.deliveries.get(*index).is_some_and(|delivery| delivery.id == Some(id))
+        })
+    }
+
+    /// Takes a delivery out.
+    pub(super) fn take(&mut self, index: usize, size: usize) -> Option<Delivery> {
+        let delivery = self.deliveries.remove(index)?;
+        if index < self.sent {
+            self.sent -= 1;
+        } else {
+            self.no_longer_waits(&delivery, size);
+        }
+        Some(delivery)
+    }
+
+    /// A delivery of so many bytes waits no longer.
+    pub(super) fn no_longer_waits(&mut self, delivery: &Delivery, size: usize) {
+        if delivery.counts {
+            self.waiting -= 1;
+            self.waiting_bytes -= size;
+        }
+    }
+
+    /// Whether something waits that is to be sent before anything new.
+    pub(super) fn is_behind(&self) -> bool {
+        self.sent < self.deliveries.len()
+    }
+}

@@ -1,0 +1,172 @@
+//! SUBSCRIBE and UNSUBSCRIBE.
+
+use heapless::Vec;
+
+use super::{Action, Broker, Host, Memory, Verdict, memory::Slab, session::Subject};
+use crate::{
+    Instant,
+    error::{Error, SendError, Violation},
+    reason::ReasonCode,
+    router::{Options, Router, Subscriber},
+    sink::Sink,
+    store::Name,
+    wire::{
+        PacketId, PacketType, QoS, RetainHandling, SubAck, Subscribe, Subscription, UnsubAck,
+        Unsubscribe, Version,
+    },
+};
+
+/// How many filters of one packet are taken; those beyond are refused with
+/// [`ReasonCode::QuotaExceeded`].
+const FILTERS: usize = 256;
+
+/// The number of bytes of a SUBACK or UNSUBACK without its reasons, at most.
+const ANSWER: usize = 16;
+
+impl<M: Memory> Broker<M> {
+    /// Whether it has to wait: for the host, or for room for its answer.
+    pub(super) fn on_subscribe(
+        &mut self,
+        now: Instant,
+        from: Subject,
+        id: PacketId,
+        subscribe: &Subscribe<'_>,
+        host: &mut impl Host,
+    ) -> Result<bool, Error> {
+        let count = subscribe.subscriptions.iter().count();
+        if count > FILTERS {
+            return Err(Violation::PacketTooLarge.into());
+        }
+        let Some(session) = self.sessions.get(from.session) else { return Ok(false) };
+        if self.lacks_room(from, count, host)? {
+            return Ok(true);
+        }
+        let version = session.peer.version();
+        let mut reasons = Vec::<_, FILTERS>::new();
+        for subscription in subscribe.subscriptions {
+            let Some(refusal) = self.may_subscribe(from, subscription, host) else {
+                return Ok(true);
+            };
+            let _ = reasons.push(refusal);
+        }
+        let identifier = subscribe.properties.subscription_identifier();
+        for (subscription, reason) in subscribe.subscriptions.iter().zip(&mut reasons) {
+            if *reason == ReasonCode::Success {
+                *reason = self.subscribe(from.session, &subscription, identifier);
+            }
+            *reason = told(*reason, version, subscription.qos);
+        }
+        let ack = SubAck { reasons: reasons.as_slice().into(), ..SubAck::default() };
+        let Some(session) = self.sessions.get_mut(from.session) else { return Ok(false) };
+        sent(session.peer.subscribed(now, id, &ack, host.sink(from.connection)))
+    }
+
+    /// Whether there is no room for an answer now.
+    fn lacks_room(
+        &self,
+        from: Subject,
+        reasons: usize,
+        host: &mut impl Host,
+    ) -> Result<bool, Error> {
+        let sink = host.sink(from.connection);
+        if sink.capacity() < ANSWER + reasons {
+            return Err(Violation::PacketTooLarge.into());
+        }
+        Ok(sink.room() < ANSWER + reasons)
+    }
+
+    /// Success, or why not; nothing if that is not known yet.
+    fn may_subscribe(
+        &self,
+        from: Subject,
+        subscription: Subscription<'_>,
+        host: &mut impl Host,
+    ) -> Option<ReasonCode> {
+        if !self.config.control_characters && subscription.filter.has_control_characters() {
+            return Some(ReasonCode::TopicFilterInvalid);
+        }
+        let client_id = self.sessions.get(from.session)?.name.as_bytes();
+        let action = Action::Subscribe { client_id, subscription };
+        match host.authorize(from.connection, &action) {
+            Verdict::Allow => Some(ReasonCode::Success),
+            Verdict::Deny(reason) if reason.is_error() => Some(reason),
+            Verdict::Later => None,
+            Verdict::Deny(_) | Verdict::Continue => Some(ReasonCode::NotAuthorized),
+        }
+    }
+
+    fn subscribe(
+        &mut self,
+        place: u32,
+        subscription: &Subscription<'_>,
+        identifier: Option<u32>,
+    ) -> ReasonCode {
+        let Subscription { filter, qos, retain_handling, .. } = *subscription;
+        let options = Options::new(subscription, identifier);
+        let Ok(old) = self.router.subscribe(Subscriber(place), filter, options) else {
+            return ReasonCode::QuotaExceeded;
+        };
+        let wants_retained = match retain_handling {
+            RetainHandling::Send => true,
+            RetainHandling::SendIfNew => old.is_none(),
+            RetainHandling::DoNotSend => false,
+        };
+        if wants_retained && !filter.is_shared() {
+            self.owe(place, filter);
+        }
+        granted(qos)
+    }
+
+    /// Whether it has to wait for room for its answer.
+    pub(super) fn on_unsubscribe(
+        &mut self,
+        now: Instant,
+        from: Subject,
+        id: PacketId,
+        unsubscribe: &Unsubscribe<'_>,
+        host: &mut impl Host,
+    ) -> Result<bool, Error> {
+        let count = unsubscribe.filters.iter().count();
+        if count > FILTERS {
+            return Err(Violation::PacketTooLarge.into());
+        }
+        if self.lacks_room(from, count, host)? {
+            return Ok(true);
+        }
+        let mut reasons = Vec::<_, FILTERS>::new();
+        for filter in unsubscribe.filters {
+            let found = self.router.unsubscribe(Subscriber(from.session), filter).is_some();
+            let none = ReasonCode::NoSubscriptionExisted;
+            let _ = reasons.push(if found { ReasonCode::Success } else { none });
+        }
+        let ack = UnsubAck { reasons: reasons.as_slice().into(), ..UnsubAck::default() };
+        let Some(session) = self.sessions.get_mut(from.session) else { return Ok(false) };
+        sent(session.peer.unsubscribed(now, id, &ack, host.sink(from.connection)))
+    }
+}
+
+/// An answer for which there was room is only ever too large for the client.
+fn sent(result: Result<(), SendError>) -> Result<bool, Error> {
+    result.map(|()| false).map_err(|_| Violation::PacketTooLarge.into())
+}
+
+const fn granted(qos: QoS) -> ReasonCode {
+    match qos {
+        QoS::AtMostOnce => ReasonCode::Success,
+        QoS::AtLeastOnce => ReasonCode::GrantedQoS1,
+        QoS::ExactlyOnce => ReasonCode::GrantedQoS2,
+    }
+}
+
+/// What the client is told: before 5.0 there is one failure [MQTT-3.9.3-2], and in 3.1 none.
+fn told(reason: ReasonCode, version: Version, qos: QoS) -> ReasonCode {
+    if !reason.is_error() {
+        reason
+    } else if version.is_v3_1() {
+        granted(qos)
+    } else if version.is_v5() && reason.is_legal_in(PacketType::SubAck) {
+        reason
+    } else {
+        ReasonCode::UnspecifiedError
+    }
+}

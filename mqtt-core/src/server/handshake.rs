@@ -1,0 +1,281 @@
+//! How a connection begins on the server's side: CONNECT, AUTH, CONNACK.
+
+use super::{Peer, State};
+use crate::{
+    error::{EncodeError, Error, SendError, Violation},
+    link::{Limits, fingerprint},
+    reason::ReasonCode,
+    sink::Sink,
+    slice,
+    store::Store,
+    time::Instant,
+    wire::{Auth, ConnAck, Connect, Header, Packet, PacketType, Properties, Version},
+};
+
+/// The version in which a client is listened to before it has told its own.
+pub(crate) const ANY: Version = {
+    #[cfg(feature = "v5")]
+    let version = Version::V5;
+    #[cfg(not(feature = "v5"))]
+    let version = Version::V3_1_1;
+    version
+};
+
+/// What a CONNECT asks for, as far as it is needed when it is answered.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    clean_start: bool,
+    pub(super) problem_information: bool,
+    keep_alive: u16,
+    receive_maximum: u16,
+    topic_alias_maximum: u16,
+    maximum_packet_size: u32,
+    pub(super) session_expiry_interval: u32,
+    /// The method of enhanced authentication, by its hash; `None` without.
+    method: Option<u32>,
+}
+
+impl Asked {
+    pub(super) const NOTHING: Self = Self {
+        clean_start: true,
+        problem_information: true,
+        keep_alive: 0,
+        receive_maximum: u16::MAX,
+        topic_alias_maximum: 0,
+        maximum_packet_size: u32::MAX,
+        session_expiry_interval: 0,
+        method: None,
+    };
+}
+
+/// Commands.
+impl<S: Store> Peer<S> {
+    /// Accepts [`Request::Connect`](super::Request::Connect) on these terms: writes CONNACK. With
+    /// [`session_present`](ConnAck::session_present) the session in the store is resumed, otherwise
+    /// it is discarded.
+    ///
+    /// All terms are kept to, but before 5.0 not told. The Receive Maximum is lowered to what the
+    /// store has room for, the Topic Alias Maximum to its aliases.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`]; [`NotConnected`](SendError::NotConnected) if nobody asks to connect,
+    /// [`EncodeError::ReasonCode`] for terms that refuse, or that resume what the client wants
+    /// discarded [MQTT-3.2.2-2]; [`EncodeError::Property`] for another authentication method than
+    /// the client's.
+    pub fn accept(
+        &mut self,
+        now: Instant,
+        terms: &ConnAck<'_>,
+        out: &mut impl Sink,
+    ) -> Result<(), SendError> {
+        if self.state != State::Connecting {
+            return Err(SendError::NotConnected);
+        }
+        let resumed = terms.session_present;
+        if terms.reason != ReasonCode::Success || resumed && self.asked.clean_start {
+            return Err(SendError::Invalid(EncodeError::ReasonCode));
+        }
+        let method = terms.authentication.map(|authentication| fingerprint(authentication.method));
+        let zero = terms.receive_maximum == 0 || terms.maximum_packet_size == Some(0);
+        if method != self.asked.method || zero {
+            return Err(SendError::Invalid(EncodeError::Property));
+        }
+        let is_v5 = self.link.version.is_v5();
+        let store = self.link.session.store_mut();
+        let aliases = store.inbound_aliases().map_or(0, |aliases| aliases.maximum());
+        let carried = if resumed && is_v5 { store.arrivals() as u16 } else { 0 };
+        let places = store.capacity().arrivals.saturating_sub(carried).max(1);
+        let terms = ConnAck {
+            receive_maximum: terms.receive_maximum.min(places),
+            topic_alias_maximum: terms.topic_alias_maximum.min(aliases),
+            ..*terms
+        };
+        let bare = ConnAck { session_present: resumed, ..ConnAck::default() };
+        self.link.limits.maximum_packet_size = self.asked.maximum_packet_size;
+        self.link.send(now, if is_v5 { &terms } else { &bare }, 0, out)?;
+        let alias_maximum = if is_v5 { terms.topic_alias_maximum } else { 0 };
+        let size = terms.maximum_packet_size;
+        self.link.open(now, !resumed, terms.receive_maximum, size, alias_maximum);
+        let keep_alive = terms.server_keep_alive.filter(|_| is_v5);
+        let limits = Limits {
+            receive_maximum: self.asked.receive_maximum,
+            maximum_packet_size: self.asked.maximum_packet_size,
+            topic_alias_maximum: self.asked.topic_alias_maximum,
+            ..Limits::NONE
+        };
+        // The least that is needed has just been sent.
+        let _ = self.link.accepted(limits, keep_alive.unwrap_or(self.asked.keep_alive));
+        self.state = State::Connected;
+        self.awaits_auth = false;
+        Ok(())
+    }
+
+    /// Refuses [`Request::Connect`](super::Request::Connect) for the reason in `ack`: writes CONNACK,
+    /// and ends the connection [MQTT-3.2.2-7]. A reason that the client's version does not have
+    /// becomes [`ReasonCode::ServerUnavailable`] there.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`], with [`EncodeError::ReasonCode`] for a success.
+    pub fn refuse(
+        &mut self,
+        now: Instant,
+        ack: &ConnAck<'_>,
+        out: &mut impl Sink,
+    ) -> Result<(), SendError> {
+        if self.state != State::Connecting {
+            return Err(SendError::NotConnected);
+        }
+        if !ack.reason.is_error() {
+            return Err(SendError::Invalid(EncodeError::ReasonCode));
+        }
+        self.link.limits.maximum_packet_size = self.asked.maximum_packet_size;
+        if self.link.version.is_v5() {
+            self.link.send(now, ack, 0, out)?;
+        } else {
+            self.link.send(now, &refusal(self.link.version, ack.reason), 0, out)?;
+        }
+        self.end();
+        Ok(())
+    }
+
+    /// Takes a step of enhanced authentication: with [`ReasonCode::ContinueAuthentication`] another
+    /// one is asked for [MQTT-4.12.0-2], with success a re-authentication has succeeded. That of a
+    /// new connection ends with [`accept`](Self::accept) or [`refuse`](Self::refuse), one that fails
+    /// on an open connection with [`disconnect`](Self::disconnect).
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`]; [`EncodeError::Property`] if the method is not the client's
+    /// [MQTT-4.12.0-5], [`EncodeError::ReasonCode`] if it is not the server's turn.
+    pub fn authenticate(
+        &mut self,
+        now: Instant,
+        auth: &Auth<'_>,
+        out: &mut impl Sink,
+    ) -> Result<(), SendError> {
+        let again = match self.state {
+            State::Connecting => false,
+            State::ReAuthenticating => true,
+            State::Connected => return Err(SendError::Invalid(EncodeError::ReasonCode)),
+            _ => return Err(SendError::NotConnected),
+        };
+        let legal = match auth.reason {
+            ReasonCode::ContinueAuthentication => true,
+            ReasonCode::Success => again,
+            _ => false,
+        };
+        if !legal || self.awaits_auth {
+            return Err(SendError::Invalid(EncodeError::ReasonCode));
+        }
+        if !self.has_method(auth.properties) {
+            return Err(SendError::Invalid(EncodeError::Property));
+        }
+        self.link.limits.maximum_packet_size = self.asked.maximum_packet_size;
+        self.link.send(now, auth, 0, out)?;
+        self.awaits_auth = auth.reason == ReasonCode::ContinueAuthentication;
+        if again && !self.awaits_auth {
+            self.state = State::Connected;
+        } else {
+            self.link.await_step(now);
+        }
+        Ok(())
+    }
+}
+
+/// Requests.
+impl<S: Store> Peer<S> {
+    /// A CONNECT has come.
+    pub(crate) fn greet(&mut self, version: Version, connect: &Connect<'_>) {
+        self.link.version = version;
+        self.link.step_taken();
+        self.asked = Asked {
+            clean_start: connect.clean_start,
+            problem_information: connect.request_problem_information,
+            keep_alive: connect.keep_alive,
+            receive_maximum: connect.receive_maximum,
+            topic_alias_maximum: connect.topic_alias_maximum,
+            maximum_packet_size: connect.maximum_packet_size.unwrap_or(u32::MAX),
+            session_expiry_interval: connect.session_expiry_interval,
+            method: connect.authentication.map(|authentication| fingerprint(authentication.method)),
+        };
+        if !version.is_v5() {
+            // The client cannot tell how many it takes.
+            self.asked.receive_maximum = self.link.config.assumed_receive_maximum.max(1);
+        }
+        self.state = State::Connecting;
+    }
+
+    /// AUTH: an answer when one was asked for, or a new beginning, with the method CONNECT had.
+    pub(super) fn on_auth<'b>(&mut self, body: &'b [u8]) -> Result<Auth<'b>, Error> {
+        let auth = Auth::read(self.link.version, body)?;
+        let legal = match auth.reason {
+            ReasonCode::ContinueAuthentication => self.awaits_auth,
+            ReasonCode::ReAuthenticate => self.state == State::Connected,
+            _ => false,
+        };
+        if !legal || !self.has_method(auth.properties) {
+            return Err(Violation::Authentication.into());
+        }
+        self.awaits_auth = false;
+        self.link.step_taken();
+        if self.state == State::Connected {
+            self.state = State::ReAuthenticating;
+        }
+        Ok(auth)
+    }
+
+    /// Whether these properties have the authentication method that CONNECT had.
+    fn has_method(&self, properties: Properties<'_>) -> bool {
+        let method = properties.authentication_method().map(fingerprint);
+        method.is_some() && method == self.asked.method
+    }
+}
+
+/// A CONNACK that refuses, for a reason that the version has.
+pub(super) fn refusal(version: Version, reason: ReasonCode) -> ConnAck<'static> {
+    let known = if version.is_v5() {
+        reason.is_legal_in(PacketType::ConnAck)
+    } else {
+        reason.as_return_code().is_some()
+    };
+    let reason = if known { reason } else { ReasonCode::ServerUnavailable };
+    ConnAck { reason, ..ConnAck::default() }
+}
+
+/// Writes it, if there is room.
+pub(crate) fn refuse(version: Version, reason: ReasonCode, out: &mut impl Sink) {
+    let reason = if reason.is_error() { reason } else { ReasonCode::NotAuthorized };
+    // If there is none the client finds out by the close.
+    let _ = Packet::ConnAck(refusal(version, reason)).encode(version, out);
+}
+
+/// The number of bytes of a refusal that says no more.
+pub(super) const SHORT: usize = 5;
+
+/// Refuses a CONNECT that was not understood, if it says in which version it is to be answered: a
+/// level that is not supported is told so in the words of that level [MQTT-3.1.2-2], anything else
+/// on 5.0 alone.
+pub(crate) fn write_refusal(reason: ReasonCode, input: &[u8], out: &mut impl Sink) {
+    let Some(level) = level(input) else { return };
+    let unsupported = reason == ReasonCode::UnsupportedProtocolVersion;
+    let refusal: &[u8] = match level {
+        5.. => &[0x20, 3, 0, reason.as_u8(), 0],
+        _ if unsupported => &[0x20, 2, 0, 1],
+        _ => return,
+    };
+    if let Some(span) = out.span(refusal.len()) {
+        slice::copy(span, refusal);
+    }
+}
+
+/// The protocol level of a CONNECT that begins as one does.
+fn level(input: &[u8]) -> Option<u8> {
+    let (_, body) = Header::decode(ANY, input).ok()??;
+    match body {
+        [0, 4, b'M', b'Q', b'T', b'T', level, ..]
+        | [0, 6, b'M', b'Q', b'I', b's', b'd', b'p', level, ..] => Some(*level),
+        _ => None,
+    }
+}

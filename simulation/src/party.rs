@@ -1,0 +1,414 @@
+//! Clients and a broker, each on its wire, on one clock.
+
+use std::collections::VecDeque;
+
+use mqtt_core::{
+    Client, Config, Connect, Event, Filter, Instant, PacketId, Publish, PublishError, QoS,
+    RetainHandling, SendError, Subscribe, Subscription, Text, Version,
+    broker::{
+        Action, Broker, Config as BrokerConfig, ConnectionId, Host, Large, Memory, Small, Verdict,
+    },
+    router::Limits,
+    store::{Heap, Store},
+};
+
+use crate::{App, Clock, Direction, End, Outbox, Weather, Wire, story::message};
+
+/// The small broker of the stories.
+pub type Pocket = Small<8, 32, 1024, 64, { 24 * 1024 }>;
+
+/// What a verdict is asked for, in short.
+pub type Ask = fn(&Action<'_>) -> Verdict;
+
+/// The broker's side of the wires.
+#[derive(Debug)]
+pub struct Desk {
+    /// The sinks by connection.
+    pub sinks: Vec<Outbox>,
+    /// The connections that are to be closed.
+    pub closing: Vec<bool>,
+    /// Who decides what clients may do.
+    pub ask: Ask,
+    /// What the broker may write at once, for new connections.
+    pub capacity: usize,
+}
+
+impl Desk {
+    fn place(&mut self, connection: ConnectionId) -> usize {
+        let index = connection.index();
+        while self.sinks.len() <= index {
+            self.sinks.push(Outbox::new(self.capacity));
+            self.closing.push(false);
+        }
+        index
+    }
+}
+
+impl Host for Desk {
+    type Sink = Outbox;
+
+    fn sink(&mut self, to: ConnectionId) -> &mut Outbox {
+        let index = self.place(to);
+        assert!(!self.closing[index], "{to:?} is written to after its end");
+        &mut self.sinks[index]
+    }
+
+    fn close(&mut self, connection: ConnectionId) {
+        let index = self.place(connection);
+        assert!(!self.closing[index], "{connection:?} is closed twice");
+        self.closing[index] = true;
+    }
+
+    fn authorize(&mut self, _: ConnectionId, action: &Action<'_>) -> Verdict {
+        (self.ask)(action)
+    }
+}
+
+/// A client, its wire, and the broker's end of it.
+#[derive(Debug)]
+pub struct Line<S = Heap> {
+    /// The client.
+    pub app: App<S>,
+    /// Its wire.
+    pub wire: Wire,
+    /// The broker's number for it.
+    pub connection: Option<ConnectionId>,
+    rx: Vec<u8>,
+}
+
+/// Clients and a broker.
+#[derive(Debug)]
+pub struct Party<M: Memory, S = Heap> {
+    /// Their clock.
+    pub clock: Clock,
+    /// The broker.
+    pub broker: Broker<M>,
+    /// Its side of the wires.
+    pub desk: Desk,
+    /// The clients.
+    pub lines: Vec<Line<S>>,
+}
+
+/// A kind of broker that stories are told of.
+pub trait Kind: Memory + Sized {
+    /// A broker of this kind.
+    fn broker(config: BrokerConfig) -> Broker<Self>;
+}
+
+impl Kind for Pocket {
+    fn broker(config: BrokerConfig) -> Broker<Self> {
+        Broker::small(config)
+    }
+}
+
+impl Kind for Large {
+    fn broker(config: BrokerConfig) -> Broker<Self> {
+        Broker::large(config, 1 << 20, 7, Limits::default())
+    }
+}
+
+impl<M: Kind, S: Store> Party<M, S> {
+    /// A broker without clients.
+    pub fn new(config: BrokerConfig) -> Self {
+        let (sinks, closing) = (Vec::new(), Vec::new());
+        let desk = Desk { sinks, closing, ask: |_| Verdict::Allow, capacity: 4_096 };
+        Self { clock: Clock::new(), broker: M::broker(config), desk, lines: Vec::new() }
+    }
+
+    /// Adds a client that has not connected yet, and gives its number.
+    pub fn invite_with(&mut self, version: Version, store: S, config: Config) -> usize {
+        let mut app = App::new(Client::with_config(version, store, config));
+        app.buffer = config.whole;
+        let wire = Wire::new(self.lines.len() as u64, Weather::CALM);
+        self.lines.push(Line { app, wire, connection: None, rx: Vec::new() });
+        self.lines.len() - 1
+    }
+
+    /// Opens a client's wire.
+    ///
+    /// # Panics
+    ///
+    /// If the broker takes no more connections.
+    pub fn open(&mut self, who: usize) {
+        let now = self.clock.now();
+        let connection = self.broker.open(now).expect("room for a connection");
+        let place = self.desk.place(connection);
+        self.desk.closing[place] = false;
+        self.desk.sinks[place] = Outbox::new(self.desk.capacity);
+        let line = &mut self.lines[who];
+        line.connection = Some(connection);
+        line.wire.open();
+        line.app.opened(now);
+    }
+
+    /// Cuts a client's wire, and tells both ends.
+    pub fn cut(&mut self, who: usize) {
+        self.lines[who].wire.cut();
+        self.part(who);
+    }
+
+    /// Both ends learn that the wire is gone.
+    fn part(&mut self, who: usize) {
+        let now = self.clock.now();
+        let line = &mut self.lines[who];
+        line.app.lost(now);
+        line.rx.clear();
+        if let Some(connection) = line.connection.take() {
+            // Nothing is written to one that is gone.
+            self.desk.closing[connection.index()] = true;
+            self.broker.closed(now, connection, &mut self.desk);
+        }
+    }
+
+    /// A round for each client: what has arrived is received, both ends work, what they wrote is
+    /// sent. Whether anything happened.
+    pub fn step(&mut self) -> bool {
+        let now = self.clock.now();
+        let mut moved = false;
+        if self.broker.deadline().is_some_and(|due| due <= now) {
+            self.broker.tick(now, &mut self.desk);
+            let due = self.broker.deadline();
+            assert!(due.is_none_or(|due| due >= now), "{due:?} is past at {now:?}");
+        }
+        for who in 0..self.lines.len() {
+            moved |= self.step_one(who, now);
+        }
+        moved
+    }
+
+    fn step_one(&mut self, who: usize, now: Instant) -> bool {
+        let Self { broker, desk, lines, .. } = self;
+        let line = &mut lines[who];
+        let was_open = line.wire.is_open();
+        let mut moved = false;
+        if let Some(bytes) = line.wire.receive(Direction::Up, now, usize::MAX) {
+            line.rx.extend_from_slice(&bytes);
+            moved = true;
+        }
+        let room = line.app.room();
+        if let Some(bytes) = line.wire.receive(Direction::Down, now, room) {
+            line.app.receive(&bytes);
+            moved = true;
+        }
+        if let Some(connection) = line.connection
+            && !desk.closing[connection.index()]
+        {
+            let mut input = &line.rx[..];
+            let _ = broker.poll(now, connection, &mut input, desk);
+            let taken = line.rx.len() - input.len();
+            line.rx.drain(..taken);
+            moved |= taken > 0;
+        }
+        moved |= line.app.poll(now);
+        if line.wire.is_open() {
+            moved |= send(&mut line.wire, Direction::Up, now, &mut line.app);
+            if let Some(connection) = line.connection {
+                let index = connection.index();
+                desk.sinks[index].check(0);
+                let len = desk.sinks[index].as_bytes().len().min(line.wire.room(Direction::Down));
+                if len > 0 {
+                    line.wire.send(Direction::Down, now, &desk.sinks[index].as_bytes()[..len]);
+                    desk.sinks[index].consume(len);
+                    moved = true;
+                }
+                if desk.closing[index] && desk.sinks[index].is_empty() && line.wire.is_open() {
+                    line.wire.finish(Direction::Down);
+                }
+            }
+        }
+        if was_open && !line.wire.is_open() {
+            self.part(who);
+            moved = true;
+        }
+        moved
+    }
+
+    /// Rounds until nothing happens any more without time.
+    ///
+    /// # Panics
+    ///
+    /// If something always does.
+    pub fn drive(&mut self) {
+        let mut rounds = 0_u32;
+        while self.step() {
+            rounds += 1;
+            assert!(rounds < 1_000_000, "they do not come to rest");
+        }
+    }
+
+    /// Lets time pass, with everything that happens meanwhile.
+    pub fn run(&mut self, millis: u64) {
+        let end = self.clock.now() + millis;
+        self.drive();
+        while let Some(next) = self.next_moment()
+            && next <= end
+            && self.clock.now() < end
+        {
+            self.clock.advance_to(next.max(self.clock.now() + 1));
+            self.drive();
+        }
+        self.clock.advance_to(end);
+        self.drive();
+    }
+
+    fn next_moment(&self) -> Option<Instant> {
+        let lines =
+            self.lines.iter().flat_map(|line| [line.wire.next_arrival(), line.app.deadline()]);
+        lines.chain([self.broker.deadline()]).flatten().min()
+    }
+
+    /// Opens a client's wire and sends CONNECT.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Client::connect`].
+    pub fn connect(&mut self, who: usize, connect: &Connect<'_>) -> Result<(), SendError> {
+        self.open(who);
+        let now = self.clock.now();
+        self.lines[who].app.call(|client, out| client.connect(now, connect, out))
+    }
+
+    /// A client publishes.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Client::publish`].
+    pub fn publish(
+        &mut self,
+        who: usize,
+        message: &Publish<'_>,
+    ) -> Result<Option<PacketId>, PublishError> {
+        let now = self.clock.now();
+        self.lines[who].app.command(|client, out| client.publish(now, message, out))
+    }
+
+    /// A client subscribes.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Client::subscribe`].
+    pub fn ask(&mut self, who: usize, subscribe: &Subscribe<'_>) -> Result<PacketId, SendError> {
+        let now = self.clock.now();
+        self.lines[who].app.command(|client, out| client.subscribe(now, subscribe, out))
+    }
+
+    /// What a client has been told since it was asked last.
+    pub fn events(&mut self, who: usize) -> Vec<Event<'static>> {
+        self.drive();
+        VecDeque::drain(&mut self.lines[who].app.events, ..).collect()
+    }
+}
+
+fn send<S: Store>(wire: &mut Wire, direction: Direction, now: Instant, app: &mut App<S>) -> bool {
+    let len = app.unsent().len().min(wire.room(direction));
+    if len > 0 {
+        wire.send(direction, now, &app.unsent()[..len]);
+        app.sent(len);
+    }
+    if app.is_closing() && app.unsent().is_empty() && wire.is_open() {
+        wire.finish(direction);
+    }
+    len > 0
+}
+
+/// What most stories do.
+impl<M: Kind> Party<M> {
+    /// A client that is connected, persistently on 5.0 if `keeps`.
+    ///
+    /// # Panics
+    ///
+    /// If it is not.
+    pub fn guest(&mut self, version: Version, name: &str, keeps: bool) -> usize {
+        let who = self.invite_with(version, Heap::new(), Config::default());
+        self.come(who, &named(version, name, keeps));
+        who
+    }
+
+    /// A client connects, and is accepted.
+    ///
+    /// # Panics
+    ///
+    /// If it is not.
+    pub fn come(&mut self, who: usize, connect: &Connect<'_>) -> bool {
+        self.connect(who, connect).expect("a connection");
+        self.drive();
+        match self.lines[who].app.told() {
+            Some(Event::Connected(ack)) => ack.session_present,
+            other => panic!("{other:?}, {:?}", self.lines[who].app.error),
+        }
+    }
+
+    /// A client subscribes to one filter, which is granted.
+    ///
+    /// # Panics
+    ///
+    /// If it is not.
+    pub fn subscribe(&mut self, who: usize, filter: &str, qos: QoS) {
+        let filter = Filter::new(filter).expect("a filter");
+        self.ask(who, &Subscribe::from(&[Subscription::new(filter, qos)])).expect("room");
+        self.drive();
+        let granted = self.lines[who].app.events.pop_front();
+        assert!(
+            matches!(granted, Some(Event::Subscribed(_, ack)) if !ack.reasons.iter().any(|reason| reason.is_error())),
+            "{granted:?}"
+        );
+    }
+
+    /// A client says something, and everybody hears it.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot.
+    pub fn say(&mut self, who: usize, topic: &str, text: &str, qos: QoS) {
+        self.publish(who, &message(topic, text, qos)).expect("room");
+        self.drive();
+    }
+
+    /// The messages that a client has been told since it was asked last: topic, payload, QoS, RETAIN.
+    pub fn heard(&mut self, who: usize) -> Vec<(String, String, QoS, bool)> {
+        let events = self.events(who);
+        let topic = |app: &App<Heap>, message: &mqtt_core::Message<'_>| match message.topic {
+            mqtt_core::TopicName::Name(topic) => topic.as_str().to_string(),
+            mqtt_core::TopicName::Alias(alias) => {
+                app.client.topic(alias).expect("a topic").as_str().to_string()
+            }
+        };
+        let app = &self.lines[who].app;
+        let messages = events.iter().filter_map(|event| match event {
+            Event::Message(message) => Some((
+                topic(app, message),
+                String::from_utf8_lossy(message.payload).into_owned(),
+                message.qos,
+                message.retain,
+            )),
+            _ => None,
+        });
+        messages.collect()
+    }
+
+    /// The payloads alone.
+    pub fn texts(&mut self, who: usize) -> Vec<String> {
+        self.heard(who).into_iter().map(|(_, text, ..)| text).collect()
+    }
+}
+
+/// What a client of this name asks for, with or without a session that outlives its connection.
+///
+/// # Panics
+///
+/// If the name is none.
+pub fn named(version: Version, name: &str, keeps: bool) -> Connect<'_> {
+    Connect {
+        client_id: Text::new(name).expect("text"),
+        clean_start: !keeps,
+        keep_alive: 0,
+        session_expiry_interval: if version.is_v5() && keeps { 3_600 } else { 0 },
+        ..Connect::default()
+    }
+}
+
+/// A subscription with one option changed.
+pub fn handling(filter: &str, handling: RetainHandling) -> Subscription<'_> {
+    let filter = Filter::new(filter).expect("a filter");
+    Subscription { retain_handling: handling, ..Subscription::new(filter, QoS::ExactlyOnce) }
+}

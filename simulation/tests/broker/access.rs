@@ -1,0 +1,144 @@
+//! Who may do what.
+
+use super::*;
+
+/// [MQTT-3.1.4-2] [MQTT-3.3.5-2] [MQTT-3.8.4-6]: each is asked for, and denied for a reason.
+#[test]
+fn the_host_decides_what_clients_may_do() {
+    both!(Config::default(), party => {
+        party.desk.ask = |action| match action {
+            Action::Connect(_, connect) if connect.client_id.as_str() == "stranger" => {
+                Verdict::Deny(ReasonCode::NotAuthorized)
+            }
+            Action::Publish { topic, .. } if topic.as_str().starts_with("no/") => {
+                Verdict::Deny(ReasonCode::QuotaExceeded)
+            }
+            Action::Subscribe { subscription, .. } if subscription.filter.as_str().starts_with("no/") => {
+                Verdict::Deny(ReasonCode::NotAuthorized)
+            }
+            _ => Verdict::Allow,
+        };
+        for version in BOTH {
+            let stranger = party.invite_with(version, Heap::new(), ClientConfig::default());
+            party.connect(stranger, &named(version, "stranger", false)).expect("a connection");
+            let events = party.events(stranger);
+            assert!(matches!(events[..], [Event::Refused(ack)] if ack.reason == ReasonCode::NotAuthorized));
+            let who = party.guest(version, "one", false);
+            let list = ["no/a", "a"].map(|name| Subscription::new(filter(name), QoS::AtLeastOnce));
+            party.ask(who, &Subscribe::from(&list)).expect("room");
+            let events = party.events(who);
+            let [Event::Subscribed(_, ack)] = events[..] else { panic!("{events:?}") };
+            let refusal = if version.is_v5() { ReasonCode::NotAuthorized } else { ReasonCode::UnspecifiedError };
+            assert_eq!(ack.reasons, List::from(&[refusal, ReasonCode::GrantedQoS1]));
+            party.say(who, "no/a", "x", QoS::AtLeastOnce);
+            let told = if version.is_v5() { ReasonCode::QuotaExceeded } else { ReasonCode::Success };
+            assert_eq!(answer(&party.events(who)), told);
+            party.cut(who);
+        }
+    });
+}
+
+/// Now or later: what waits for an answer keeps its place, and all behind it.
+#[test]
+fn the_host_may_decide_later() {
+    both!(Config::default(), party => {
+        for version in BOTH {
+            let later: fn(&Action<'_>) -> Verdict = |_| Verdict::Later;
+            let allow: fn(&Action<'_>) -> Verdict = |_| Verdict::Allow;
+            party.desk.ask = later;
+            let who = party.invite_with(version, Heap::new(), ClientConfig { handshake_timeout: u32::MAX, ..ClientConfig::default() });
+            party.connect(who, &named(version, "one", false)).expect("a connection");
+            party.run(60_000);
+            assert_eq!(party.events(who), []);
+            party.desk.ask = allow;
+            assert!(party.broker.resume(party.lines[who].connection.expect("a connection")));
+            assert!(matches!(party.events(who)[..], [Event::Connected(_)]));
+            party.desk.ask = later;
+            let list = [Subscription::new(filter("#"), QoS::ExactlyOnce)];
+            party.ask(who, &Subscribe::from(&list)).expect("room");
+            for qos in ALL {
+                party.publish(who, &message("a", &format!("{qos:?}"), qos)).expect("room");
+            }
+            party.run(1_000);
+            assert_eq!(party.events(who), []);
+            party.desk.ask = |action| match action {
+                Action::Publish { qos: QoS::ExactlyOnce, .. } => Verdict::Later,
+                _ => Verdict::Allow,
+            };
+            assert_eq!(party.texts(who), ["AtMostOnce", "AtLeastOnce"]);
+            party.desk.ask = allow;
+            assert_eq!(party.texts(who), ["ExactlyOnce"]);
+            party.cut(who);
+        }
+    });
+}
+
+/// Control characters are refused, unless they are welcome.
+#[test]
+fn control_characters_are_refused_by_default() {
+    for control_characters in [false, true] {
+        both!(Config { control_characters, ..Config::default() }, party => {
+            let who = party.guest(Version::V5, "one", false);
+            let list = [Subscription::new(filter("a\u{1}"), QoS::AtLeastOnce)];
+            party.ask(who, &Subscribe::from(&list)).expect("room");
+            let events = party.events(who);
+            let [Event::Subscribed(_, ack)] = events[..] else { panic!("{events:?}") };
+            let granted = if control_characters { ReasonCode::GrantedQoS1 } else { ReasonCode::TopicFilterInvalid };
+            assert_eq!(ack.reasons, List::from(&[granted]));
+            party.say(who, "a\u{1}", "x", QoS::AtLeastOnce);
+            let refused = party.events(who).iter().any(|event| {
+                matches!(event, Event::Acknowledged(_, ack) if ack.reason == ReasonCode::TopicNameInvalid)
+            });
+            assert_eq!(refused, !control_characters);
+        });
+    }
+}
+
+/// [MQTT-4.13.1-1]: who breaks the rules is told and goes; nobody else notices.
+#[test]
+fn a_hostile_client_disturbs_nobody() {
+    let wrongs: [&[u8]; 8] = [
+        b"\xc0\x00",                             // PINGREQ comes first
+        b"\x10\x0c\0\x04MQTX\x04\x02\0\0\0\0",   // not MQTT
+        b"\x10\x0c\0\x04MQTT\x09\x02\0\0\0\0",   // nor such a version
+        b"\x10\x0d\0\x04MQTT\x05\x03\0\0\0\0\0", // a reserved flag
+        b"\x10\x0d\0\x04MQTT\x05\x02\0\0\0\0\0\x10\x0d\0\x04MQTT\x05\x02\0\0\0\0\0", // twice
+        b"\x10\x0d\0\x04MQTT\x05\x02\0\0\0\0\0\x20\x03\0\0\0", // CONNACK
+        b"\x10\x0d\0\x04MQTT\x05\x02\0\0\0\0\0\x30\x05\0\x01+\0x", // a wildcard
+        b"\x10\x0d\0\x04MQTT\x05\x02\0\0\0\0\0\x36\x05\0\x01a\0\x01", // QoS 3
+    ];
+    both!(Config::default(), party => {
+        let witness = party.guest(Version::V5, "witness", false);
+        party.subscribe(witness, "#", QoS::AtLeastOnce);
+        for wrong in wrongs {
+            let now = party.clock.now();
+            let connection = party.broker.open(now).expect("room");
+            party.desk.sinks.resize(10, simulation::Outbox::new(4_096));
+            party.desk.closing.resize(10, false);
+            party.desk.closing[connection.index()] = false;
+            let mut input = wrong;
+            let result = party.broker.poll(now, connection, &mut input, &mut party.desk);
+            assert!(result.is_err(), "{wrong:02x?}");
+            assert!(party.desk.closing[connection.index()]);
+            let after = party.broker.poll(now, connection, &mut input, &mut party.desk);
+            assert_eq!(after, Err(mqtt_core::Error::NotConnected));
+            party.broker.closed(now, connection, &mut party.desk);
+            party.say(witness, "a", "x", QoS::AtLeastOnce);
+            assert_eq!(party.texts(witness), ["x"]);
+        }
+        assert_eq!(party.broker.sessions(), 1);
+    });
+}
+
+/// CONNECT and AUTH have a timeout.
+#[test]
+fn who_does_not_connect_in_time_is_sent_away() {
+    both!(Config { connect_timeout: 5_000, ..Config::default() }, party => {
+        let who = party.invite_with(Version::V5, Heap::new(), ClientConfig::default());
+        party.open(who);
+        party.run(4_900);
+        assert!(party.lines[who].wire.is_open());
+        party.run(200);
+        assert!(!party.lines[who].wire.is_open());
+    });
+}
