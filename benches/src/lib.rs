@@ -12,6 +12,7 @@ pub mod codec;
 pub mod machine;
 pub mod packets;
 pub mod peers;
+pub mod router;
 pub mod topics;
 
 /// Something to measure: one library doing one thing.

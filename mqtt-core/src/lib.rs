@@ -75,6 +75,7 @@
 //! | [`store`] | what a session remembers, in fixed memory or growing |
 //! | [`wire`] | packets and their bytes, of use without the rest |
 //! | [`topic`] | [`Topic`], [`Filter`], matching |
+//! | [`router`] | which subscribers a topic is for, in fixed memory or growing |
 //! | [`sink`] | where outgoing bytes go |
 //! | [`error`], [`reason`] | errors by who is to blame; the protocol's reason codes |
 //!
@@ -82,7 +83,7 @@
 //!
 //! - `v3` and `v5` (default): the protocol versions. With one of them off, its branches vanish from
 //!   the image; which is spoken is otherwise a [value](Version).
-//! - `alloc`: [`store::Heap`], and payloads shared by reference count.
+//! - `alloc`: [`store::Heap`], [`router::Trie`], and payloads shared by reference count.
 //! - `defmt`: `defmt::Format` for the public types.
 //!
 //! A feature adds, and never changes what is there without it.

@@ -203,8 +203,17 @@ impl fmt::Debug for Recipient {
     }
 }
 
+#[cfg(feature = "defmt")]
+impl defmt::Format for Recipient {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        let Subscriber(subscriber) = self.subscriber;
+        defmt::write!(f, "Recipient({=u32}, {})", subscriber, self.options());
+    }
+}
+
 /// A filter that matches a topic: see [`Router::matches`].
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Match<'r> {
     /// The group, if the filter is a shared one.
     ///

@@ -467,7 +467,7 @@ const fn split_level(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 /// How many bytes are before the first `/`, or all of them.
-pub(crate) const fn level_len(bytes: &[u8]) -> usize {
+const fn level_len(bytes: &[u8]) -> usize {
     let mut rest = bytes;
     while let [byte, after @ ..] = rest
         && *byte != b'/'

@@ -210,3 +210,49 @@ impl<'r> Iterator for Entries<'r> {
 /// Before the bytes of a filter come their number, that of its recipients, and its serial number,
 /// little-endian.
 const HEAD: usize = 2 + 2 + 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filter(text: &str) -> Filter<'_> {
+        Filter::new(text).unwrap()
+    }
+
+    #[test]
+    fn filters_share_the_bytes_and_give_them_back() {
+        let mut router = Flat::<4, { 3 * (HEAD + 3) }>::new();
+        let mut subscribe = |subscriber, text| {
+            router.subscribe(Subscriber(subscriber), filter(text), Options::default())
+        };
+        assert_eq!(subscribe(1, "a/b"), Ok(None));
+        assert_eq!(subscribe(1, "a/+"), Ok(None));
+        assert_eq!(subscribe(2, "a/b"), Ok(None));
+        assert_eq!(subscribe(2, "a/b/c"), Err(Full::Bytes));
+        assert_eq!(subscribe(2, "a/#"), Ok(None));
+        assert_eq!(subscribe(3, "a/b"), Err(Full::Subscriptions));
+        assert_eq!(subscribe(1, "a/b"), Ok(Some(Options::default())));
+        assert_eq!(router.unsubscribe_all(Subscriber(1)), 2);
+        assert_eq!(router.filters.len(), 2 * (HEAD + 3));
+        assert_eq!(router.unsubscribe(Subscriber(2), filter("a/b")), Some(Options::default()));
+        assert_eq!(router.unsubscribe(Subscriber(2), filter("a/b")), None);
+        assert_eq!((router.len(), router.filters.len()), (1, HEAD + 3));
+    }
+
+    #[test]
+    fn a_group_that_comes_again_is_another() {
+        let mut router = Flat::<4, 64>::new();
+        let (jobs, topic) = (filter("$share/crew/jobs"), Topic::new("jobs").unwrap());
+        let mut groups = [1, 2].map(|subscriber| {
+            let subscriber = Subscriber(subscriber);
+            assert_eq!(router.subscribe(subscriber, jobs, Options::default()), Ok(None));
+            let group = router.matches(topic).find_map(|found| found.group).unwrap();
+            assert_eq!(router.group(group).len(), 1);
+            assert_eq!(router.unsubscribe_all(subscriber), 1);
+            assert!(router.group(group).is_empty());
+            group
+        });
+        groups.sort();
+        assert!(groups[0] < groups[1]);
+    }
+}

@@ -6,12 +6,14 @@ use super::{Full, GroupId, Match, Options, Recipient, Router, Subscriber};
 use crate::topic::{Filter, Topic};
 use hash::{Seed, Table};
 use links::{Link, Links};
-use nodes::{Nodes, Walk, boxed};
+use name::Name;
+use nodes::{Nodes, Walk};
 use recipients::Recipients;
 use slab::{NONE, Slab};
 
 mod hash;
 mod links;
+mod name;
 mod nodes;
 mod recipients;
 mod slab;
@@ -22,7 +24,11 @@ mod slab;
 /// with wildcards are a tree, of which a look-up visits the nodes that match the first levels of
 /// the topic, each once. It takes no memory. To add and to remove take about as long, whatever
 /// the number of subscribers of the filter or of filters of the subscriber; to remove all that a
-/// subscriber has takes as long as it has filters.
+/// subscriber has takes as long as it has filters. When an array grows or is shrunk, once in a
+/// while, everything in it is moved.
+///
+/// A client with many filters that differ in where their `+` are makes look-ups visit as many
+/// nodes: a broker should limit how many filters a client may have.
 ///
 /// Memory follows what is kept, and is given back when three quarters of it are unused: see
 /// [`bytes`](Self::bytes). An empty router has none on the heap.
@@ -44,8 +50,8 @@ pub struct Trie {
     entries: Slab<Entry>,
     /// The entry of each filter, by the whole of it.
     filters: Table,
-    /// Bytes of the filters.
-    text: usize,
+    /// Bytes of the filters that do not fit an entry.
+    long: usize,
     /// The entries that have wildcards and are not shared.
     nodes: Nodes,
     links: Links,
@@ -74,9 +80,13 @@ pub struct Limits {
     pub bytes: usize,
 }
 
+impl Limits {
+    const DEFAULT: Self = Self { subscriptions: 1_000_000, bytes: 256 << 20 };
+}
+
 impl Default for Limits {
     fn default() -> Self {
-        Self { subscriptions: 1_000_000, bytes: 256 << 20 }
+        Self::DEFAULT
     }
 }
 
@@ -94,13 +104,13 @@ struct Entry {
 
 #[derive(Clone, Debug)]
 enum Text {
-    Plain(Box<[u8]>),
+    Plain(Name<SHORT>),
     Shared(Box<Shared>),
 }
 
 #[derive(Clone, Debug)]
 struct Shared {
-    filter: Box<[u8]>,
+    filter: Name<SHORT>,
     serial: u64,
     /// The entry on which it hangs, and its neighbours there.
     of: u32,
@@ -114,7 +124,7 @@ impl Trie {
     /// Clients choose the filters. So that they cannot choose those that collide in a hash table,
     /// `seed` has to be a random number that they do not know.
     pub const fn new(seed: u128) -> Self {
-        Self::with_limits(seed, Limits { subscriptions: 1_000_000, bytes: 256 << 20 })
+        Self::with_limits(seed, Limits::DEFAULT)
     }
 
     /// An empty router with these limits. For the seed, see [`new`](Self::new).
@@ -124,7 +134,7 @@ impl Trie {
             limits,
             entries: Slab::new(),
             filters: Table::new(),
-            text: 0,
+            long: 0,
             nodes: Nodes::new(),
             links: Links::new(),
             crowds: Table::new(),
@@ -133,14 +143,15 @@ impl Trie {
         }
     }
 
-    /// What is kept, in bytes, which [`Limits::bytes`] limits: 36 for a subscription; 64 for
-    /// each different filter, and its length; 64 for each level, as far as filters with wildcards
-    /// have not it and those before it in common, and its length if that is more than 22.
+    /// What is kept, in bytes, which [`Limits::bytes`] limits: 48 for a subscription; 104 for
+    /// each different filter, and its length if that is more than 54; 64 for each level, as far as
+    /// filters with wildcards have not it and those before it in common, and its length if that is
+    /// more than 22.
     ///
     /// The allocator is asked for up to a third more while their number grows, and for up to four
     /// times as much when it has become smaller.
     pub fn bytes(&self) -> usize {
-        self.links.len() * LINK + self.entries.len() * ENTRY + self.text + self.nodes.bytes()
+        self.links.len() * LINK + self.entries.len() * ENTRY + self.long + self.nodes.bytes()
     }
 
     fn room(&self, bytes: usize) -> Result<usize, Full> {
@@ -149,7 +160,8 @@ impl Trie {
     }
 
     fn find(&self, filter: &[u8]) -> Option<u32> {
-        let is = |index| self.entries.get(index).is_some_and(|entry| entry.bytes() == filter);
+        let is =
+            |index| self.entries.get(index).is_some_and(|entry| entry.name().as_bytes() == filter);
         self.filters.find(self.seed.bytes(filter), is)
     }
 
@@ -217,16 +229,18 @@ impl Trie {
     fn add_entry(
         &mut self,
         filter: Filter<'_>,
-        text: impl FnOnce(Box<[u8]>) -> Text,
+        text: impl FnOnce(Name<SHORT>) -> Text,
     ) -> Result<u32, Full> {
         let bytes = filter.as_bytes();
-        self.room(ENTRY + bytes.len())?;
+        let name = Name::new(bytes)?;
+        let long = name.heap_len();
+        self.room(ENTRY + long)?;
         self.filters.reserve(1)?;
-        let filter = text(boxed(bytes)?);
+        let filter = text(name);
         let entry = Entry { filter, recipients: Recipients::new(), node: NONE, groups: NONE };
         let index = self.entries.insert(entry)?;
         self.filters.insert(self.seed.bytes(bytes), index);
-        self.text += bytes.len();
+        self.long += long;
         Ok(index)
     }
 
@@ -238,7 +252,7 @@ impl Trie {
         }
         let Some(entry) = self.entries.remove(index) else { return };
         let filter = entry.filter();
-        self.text -= filter.as_bytes().len();
+        self.long -= entry.name().heap_len();
         self.filters.remove(self.seed.bytes(filter.as_bytes()), index);
         match &entry.filter {
             Text::Plain(_) if entry.node == NONE => {}
@@ -439,11 +453,11 @@ impl Router for Trie {
 
 impl Entry {
     fn filter(&self) -> Filter<'_> {
-        Filter::from_validated(self.bytes())
+        Filter::from_validated(self.name().as_bytes())
     }
 
     #[inline]
-    fn bytes(&self) -> &[u8] {
+    fn name(&self) -> &Name<SHORT> {
         match &self.filter {
             Text::Plain(filter) => filter,
             Text::Shared(shared) => &shared.filter,
@@ -502,5 +516,159 @@ fn crowd_hash(seed: Seed, entry: u32, Subscriber(subscriber): Subscriber) -> u32
 const FEW: usize = 8;
 
 /// What a subscription and a filter are reckoned to take, with their places in the tables.
-const LINK: usize = 36;
-const ENTRY: usize = 64;
+const LINK: usize = 48;
+const ENTRY: usize = 104;
+
+/// The filters that fit an entry, which takes 88 bytes then.
+const SHORT: usize = 54;
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use std::{format, string::*, vec, vec::Vec};
+
+    use super::*;
+
+    fn filter(text: &str) -> Filter<'_> {
+        Filter::new(text).unwrap()
+    }
+
+    fn trie(subscriptions: &[(u32, &str)]) -> Trie {
+        let mut trie = Trie::new(7);
+        for (subscriber, text) in subscriptions {
+            let result = trie.subscribe(Subscriber(*subscriber), filter(text), Options::default());
+            assert_eq!(result, Ok(None), "{text}");
+        }
+        trie
+    }
+
+    fn found(trie: &Trie, topic: &str) -> Vec<u32> {
+        let found = trie.matches(Topic::new(topic).unwrap());
+        let recipients = found.flat_map(|found| found.recipients);
+        let mut found: Vec<_> = recipients.map(|recipient| recipient.subscriber().0).collect();
+        found.sort();
+        found
+    }
+
+    #[test]
+    fn filters_with_much_in_common_are_all_found() {
+        let trie = trie(&[
+            (1, "a/+/c"),
+            (2, "a/b/+"),
+            (3, "+/b/c"),
+            (4, "a/b/c"),
+            (5, "a/#"),
+            (6, "#"),
+            (7, "a/b/c/#"),
+            (8, "+/+/+"),
+            (9, "+/+"),
+            (10, "a/b/c/+/#"),
+        ]);
+        assert_eq!(found(&trie, "a/b/c"), [1, 2, 3, 4, 5, 6, 7, 8]);
+        assert_eq!(found(&trie, "a/b"), [5, 6, 9]);
+        assert_eq!(found(&trie, "a/b/c/"), [5, 6, 7, 10]);
+        assert_eq!(found(&trie, "$a/b/c"), []);
+    }
+
+    /// The walk goes back up to the next `+`, over as many levels as it takes, and needs no stack.
+    #[test]
+    fn topics_as_deep_as_they_can_be() {
+        let deepest = "/".repeat(65_535);
+        let mut pluses = vec!["+"; 32_768].join("/");
+        let trie = trie(&[(1, &pluses), (2, "+/+/#"), (3, &deepest), (4, "/+/#")]);
+        assert_eq!(found(&trie, &deepest), [2, 3, 4]);
+        assert_eq!(found(&trie, &"/".repeat(32_767)), [1, 2, 4]);
+        pluses.truncate(pluses.len() - 1);
+        assert_eq!(found(&trie, &pluses.replace('+', "a")), [1, 2]);
+        assert_eq!(found(&trie, "/a"), [2, 4]);
+    }
+
+    #[test]
+    fn the_name_of_a_topic_is_no_shared_filter() {
+        let mut trie = trie(&[(1, "$share/g/a"), (2, "$share/g/+"), (3, "$share/h/a")]);
+        assert_eq!(found(&trie, "$share/g/a"), []);
+        assert_eq!(found(&trie, "a"), [1, 2, 3]);
+
+        // The plain filters are there for the groups' sake, and go with them.
+        assert_eq!(trie.entries.len(), 5);
+        assert_eq!(trie.unsubscribe(Subscriber(1), filter("a")), None);
+        for (left, (subscriber, text)) in
+            [(4, (1, "$share/g/a")), (2, (3, "$share/h/a")), (0, (2, "$share/g/+"))]
+        {
+            assert!(trie.unsubscribe(Subscriber(subscriber), filter(text)).is_some());
+            assert_eq!(trie.entries.len(), left);
+        }
+        assert_eq!((trie.bytes(), trie.nodes.bytes()), (0, 0));
+    }
+
+    #[test]
+    fn what_is_full_says_why_and_changes_nothing() {
+        let limits = Limits { subscriptions: 3, bytes: 1000 };
+        let mut trie = Trie::with_limits(7, limits);
+        let subscribe = |trie: &mut Trie, subscriber, text: &str| {
+            trie.subscribe(Subscriber(subscriber), filter(text), Options::default())
+        };
+        let deep = "+/".repeat(20) + "#";
+        assert_eq!(subscribe(&mut trie, 1, &deep), Err(Full::Bytes));
+        assert_eq!(subscribe(&mut trie, 1, &("$share/g/".to_string() + &deep)), Err(Full::Bytes));
+        assert_eq!(subscribe(&mut trie, 1, &"a".repeat(1000)), Err(Full::Bytes));
+        assert_eq!((trie.bytes(), trie.entries.len(), trie.nodes.bytes()), (0, 0, 0));
+        for subscriber in 1..=3 {
+            assert_eq!(subscribe(&mut trie, subscriber, "a/+"), Ok(None));
+        }
+        assert_eq!(trie.bytes(), 3 * LINK + ENTRY + 2 * 64);
+        assert_eq!(subscribe(&mut trie, 4, "a/+"), Err(Full::Subscriptions));
+        assert!(subscribe(&mut trie, 3, "a/+").is_ok_and(|replaced| replaced.is_some()));
+        assert_eq!(trie.unsubscribe_all(Subscriber(1)), 1);
+        assert_eq!(subscribe(&mut trie, 4, "b"), Ok(None));
+    }
+
+    /// Indices move when entries and nodes are gathered; everything is found all the same.
+    #[test]
+    fn what_is_left_is_found_after_most_has_gone() {
+        let texts: Vec<_> = (0..1000)
+            .map(|i| match i % 4 {
+                0 => format!("a/{i}"),
+                1 => format!("a/{i}/+/a name too long for the node of a level/#"),
+                2 => format!("$share/g/a/{i}/+/x"),
+                _ => format!("+/{i}"),
+            })
+            .collect();
+        let mut trie = Trie::new(7);
+        for (i, text) in texts.iter().enumerate() {
+            // Some filters have so many subscribers that those are in a table.
+            for subscriber in 0..if i % 50 == 0 { 20 } else { 1 } {
+                let subscriber = Subscriber(1000 * subscriber + i as u32);
+                assert_eq!(trie.subscribe(subscriber, filter(text), Options::default()), Ok(None));
+            }
+        }
+        let (entries, nodes) = (trie.entries.len(), trie.nodes.bytes());
+        let group = trie.matches(Topic::new("a/950/b/x").unwrap()).find_map(|found| found.group);
+        for (i, text) in texts.iter().enumerate().take(900) {
+            for subscriber in 0..if i % 50 == 0 { 20 } else { 1 } {
+                let subscriber = Subscriber(1000 * subscriber + i as u32);
+                assert!(trie.unsubscribe(subscriber, filter(text)).is_some());
+                assert!(trie.unsubscribe(subscriber, filter(text)).is_none());
+            }
+        }
+        assert!(trie.entries.len() < entries / 8 && trie.nodes.bytes() < nodes / 8);
+        assert!(!trie.entries.is_sparse() && !trie.nodes.is_sparse());
+        for (i, text) in texts.iter().enumerate().skip(900) {
+            let topic = text.replace("$share/g/", "").replace('+', "a").replace('#', "b");
+            let count = if i % 50 == 0 { 20 } else { 1 };
+            assert_eq!(found(&trie, &topic).len(), count, "{text}");
+            let subscriber = Subscriber(if count > 1 { 7000 } else { 0 } + i as u32);
+            assert!(trie.subscriptions(subscriber).any(|(filter, _)| filter.as_str() == text));
+            let again = trie.subscribe(subscriber, filter(text), Options::default());
+            assert_eq!(again, Ok(Some(Options::default())), "{text}");
+        }
+        assert_eq!(trie.group(group.unwrap())[0].subscriber(), Subscriber(950));
+    }
+
+    #[test]
+    fn records_are_as_small_as_the_limits_say() {
+        assert_eq!((size_of::<Entry>(), size_of::<Option<Entry>>()), (88, 88));
+        assert_eq!(size_of::<Link>(), 20);
+    }
+}

@@ -1,13 +1,22 @@
 //! Where something is, by a hash that nobody can foresee.
 
+use core::fmt;
+
 use hashbrown::{HashTable, hash_table::Entry};
 
 use crate::router::Full;
 
 /// Hashes with SipHash-1-3, of which nobody knows the results who does not know the seed: clients
 /// cannot choose names that collide.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(super) struct Seed(u64, u64);
+
+/// Does not tell the secret.
+impl fmt::Debug for Seed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Seed")
+    }
+}
 
 impl Seed {
     pub(super) const fn new(seed: u128) -> Self {
@@ -15,17 +24,25 @@ impl Seed {
     }
 
     pub(super) fn bytes(self, bytes: &[u8]) -> u32 {
-        State::new(self).finish(bytes, 0)
+        self.level(bytes) as u32
     }
 
     pub(super) fn word(self, word: u64) -> u32 {
-        State::new(self).block(word).finish(&[], 8)
+        State::new(self).block(word).finish(&[], 8) as u32
     }
 
-    /// Of a level below something that has the hash `above`.
-    pub(super) fn level(self, above: u32, level: &[u8]) -> u32 {
-        State::new(self).block(u64::from(above)).finish(level, 8)
+    /// Of the name of a level, for [`below`].
+    pub(super) fn level(self, name: &[u8]) -> u64 {
+        State::new(self).finish(name, 0)
     }
+}
+
+/// The hash of a level with this name below something with the hash `above`.
+///
+/// Any odd multiple of a number that nobody knows is as good as that, and is another one below
+/// something else.
+pub(super) fn below(above: u32, name: u64) -> u32 {
+    (name.wrapping_mul(2 * u64::from(above) + 1) >> 32) as u32
 }
 
 struct State(u64, u64, u64, u64);
@@ -65,17 +82,21 @@ impl State {
 
     /// The hash of what came before, `len` bytes, and of these.
     #[inline(always)]
-    fn finish(mut self, bytes: &[u8], len: usize) -> u32 {
+    fn finish(mut self, bytes: &[u8], len: usize) -> u64 {
         let (blocks, rest) = bytes.as_chunks();
         for block in blocks {
             self = self.block(u64::from_le_bytes(*block));
         }
-        let total = (len + bytes.len()) as u64;
-        let last = rest.iter().rev().fold(total, |last, byte| last << 8 | u64::from(*byte));
-        self = self.block(last);
+        // The rest, and in the highest byte how many there were in all.
+        let rest = match bytes.last_chunk() {
+            _ if rest.is_empty() => 0,
+            Some(last) => u64::from_le_bytes(*last) >> (64 - 8 * rest.len()),
+            None => rest.iter().rev().fold(0, |last, byte| last << 8 | u64::from(*byte)),
+        };
+        self = self.block(rest | ((len + bytes.len()) as u64) << 56);
         self.2 ^= 0xff;
         let Self(a, b, c, d) = self.round().round().round();
-        (a ^ b ^ c ^ d) as u32
+        a ^ b ^ c ^ d
     }
 }
 
@@ -171,13 +192,10 @@ mod tests {
             let bytes = &bytes[..len];
             let mut hasher = DefaultHasher::new();
             hasher.write(bytes);
-            assert_eq!(Seed::new(0).bytes(bytes), hasher.finish() as u32);
-            let mut hasher = DefaultHasher::new();
-            hasher.write(&u64::from(u32::MAX).to_le_bytes());
-            hasher.write(bytes);
-            assert_eq!(Seed::new(0).level(u32::MAX, bytes), hasher.finish() as u32);
-            assert_ne!(Seed::new(1).bytes(bytes), Seed::new(1 << 64).bytes(bytes));
+            assert_eq!(Seed::new(0).level(bytes), hasher.finish());
+            assert_ne!(Seed::new(1).level(bytes), Seed::new(1 << 64).level(bytes));
         }
+        assert_eq!(std::format!("{:?}", Seed::new(7)), "Seed");
         assert_eq!(Seed::new(7).word(7), Seed::new(7).bytes(&7_u64.to_le_bytes()));
     }
 

@@ -1,15 +1,15 @@
 //! The filters with wildcards, as a tree of levels.
 
-use alloc::{boxed::Box, vec::Vec};
 use core::mem::replace;
 
 use super::{
-    hash::{Seed, Table},
+    hash::{Seed, Table, below},
+    name::Name,
     slab::{Moves, NONE, Slab},
 };
 use crate::{
     router::Full,
-    topic::{Filter, Topic, level_len},
+    topic::{Filter, Topic},
 };
 
 /// The index of the root, which is always there.
@@ -44,22 +44,12 @@ pub(super) struct Node {
     here: u32,
     /// The entry of the filter that ends with `/#` here.
     below: u32,
-    name: Name,
+    name: Name<22>,
 }
-
-#[derive(Clone, Debug)]
-enum Name {
-    Short { len: u8, bytes: [u8; SHORT] },
-    Long(Box<[u8]>),
-}
-
-/// What fits a node that takes 48 bytes.
-const SHORT: usize = 22;
 
 impl Nodes {
     pub(super) const fn new() -> Self {
-        let name = Name::Short { len: 0, bytes: [0; SHORT] };
-        let root = Node::new(0, NONE, name);
+        let root = Node::new(0, NONE, Name::EMPTY);
         Self { slab: Slab::new(), root, table: Table::new(), long: 0 }
     }
 
@@ -112,13 +102,13 @@ impl Nodes {
         let node = self.get(above)?;
         match level {
             b"+" => (node.plus != NONE).then_some(node.plus),
-            _ => self.literal(seed, above, node, level),
+            _ => self.literal(above, node, level, seed.level(level)),
         }
     }
 
-    /// The node for a name below a node.
+    /// The node for a name, with its hash, below a node.
     #[inline]
-    fn literal(&self, seed: Seed, above: u32, node: &Node, level: &[u8]) -> Option<u32> {
+    fn literal(&self, above: u32, node: &Node, level: &[u8], hash: u64) -> Option<u32> {
         if node.literals == 0 {
             return None;
         }
@@ -126,7 +116,7 @@ impl Nodes {
             let node = self.slab.get(index);
             node.is_some_and(|node| node.above == above && node.name.as_bytes() == level)
         };
-        self.table.find(seed.level(node.hash, level), is)
+        self.table.find(below(node.hash, hash), is)
     }
 
     fn add_child(
@@ -142,7 +132,7 @@ impl Nodes {
             return Err(Full::Bytes);
         }
         self.table.reserve(1)?;
-        let hash = seed.level(self.get(above).map_or(0, |node| node.hash), level);
+        let hash = below(self.get(above).map_or(0, |node| node.hash), seed.level(level));
         let index = self.slab.insert(Node::new(hash, above, name))?;
         self.long += long;
         if !is_plus {
@@ -209,7 +199,7 @@ impl Nodes {
 }
 
 impl Node {
-    const fn new(hash: u32, above: u32, name: Name) -> Self {
+    const fn new(hash: u32, above: u32, name: Name<22>) -> Self {
         Self { hash, above, plus: NONE, literals: 0, here: NONE, below: NONE, name }
     }
 
@@ -218,39 +208,21 @@ impl Node {
     }
 }
 
-impl Name {
-    fn new(level: &[u8]) -> Result<Self, Full> {
-        let mut bytes = [0; SHORT];
-        match bytes.get_mut(..level.len()) {
-            Some(short) => {
-                short.copy_from_slice(level);
-                Ok(Self::Short { len: level.len() as u8, bytes })
-            }
-            None => boxed(level).map(Self::Long),
+/// How many bytes are before the first `/`, or all of them: by words, as far as there are.
+#[inline]
+fn level_len(bytes: &[u8]) -> usize {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    let (words, rest) = bytes.as_chunks();
+    for (i, word) in words.iter().enumerate() {
+        // The lowest bit that is left is in the first byte that is a slash.
+        let others = u64::from_le_bytes(*word) ^ (ONES * b'/' as u64);
+        let slashes = others.wrapping_sub(ONES) & !others & (ONES << 7);
+        if slashes != 0 {
+            return i * 8 + slashes.trailing_zeros() as usize / 8;
         }
     }
-
-    fn as_bytes(&self) -> &[u8] {
-        match self {
-            Self::Short { len, bytes } => bytes.get(..usize::from(*len)).unwrap_or_default(),
-            Self::Long(bytes) => bytes,
-        }
-    }
-
-    fn heap_len(&self) -> usize {
-        match self {
-            Self::Short { .. } => 0,
-            Self::Long(bytes) => bytes.len(),
-        }
-    }
-}
-
-/// A copy on the heap, if there is memory.
-pub(super) fn boxed(bytes: &[u8]) -> Result<Box<[u8]>, Full> {
-    let mut copy = Vec::new();
-    copy.try_reserve_exact(bytes.len()).map_err(|_| Full::Bytes)?;
-    copy.extend_from_slice(bytes);
-    Ok(copy.into_boxed_slice())
+    let end = rest.iter().position(|byte| *byte == b'/').unwrap_or(rest.len());
+    bytes.len() - rest.len() + end
 }
 
 /// The entries of those filters with wildcards that match a topic.
@@ -263,16 +235,32 @@ pub(super) struct Walk<'r> {
     seed: Seed,
     topic: Topic<'r>,
     node: u32,
-    /// Where the level after that of the node begins: behind the end if there is none.
+    /// How many levels are above the next.
+    depth: usize,
+    /// Where the next level begins: behind the end if there is none.
     at: usize,
     /// The entry to tell next.
     next: u32,
+    /// The first levels, as far as it has been.
+    levels: [Level; KNOWN],
+    known: usize,
 }
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Level {
+    len: usize,
+    hash: u64,
+}
+
+/// How many levels are looked at once only: more than topics usually have.
+const KNOWN: usize = 8;
 
 impl<'r> Walk<'r> {
     pub(super) fn new(nodes: &'r Nodes, seed: Seed, topic: Topic<'r>) -> Self {
         let node = if topic.is_empty() { NONE } else { ROOT };
-        let mut walk = Self { nodes, seed, topic, node, at: 0, next: NONE };
+        let levels = [Level::default(); KNOWN];
+        let mut walk =
+            Self { nodes, seed, topic, node, depth: 0, at: 0, next: NONE, levels, known: 0 };
         if !walk.hides_wildcards() {
             walk.next = nodes.root.below;
         }
@@ -280,6 +268,7 @@ impl<'r> Walk<'r> {
     }
 
     /// Whether no wildcard below the node matches: [MQTT-4.7.2-1].
+    #[inline]
     fn hides_wildcards(&self) -> bool {
         self.node == NONE || self.node == ROOT && self.topic.starts_with_dollar()
     }
@@ -288,12 +277,14 @@ impl<'r> Walk<'r> {
     #[inline]
     fn step(&mut self) -> Option<&'r Node> {
         let mut node = self.nodes.get(self.node)?;
-        if let Some(rest) = self.topic.as_bytes().get(self.at..) {
-            let (level, _) = rest.split_at_checked(level_len(rest))?;
-            let at = self.at + level.len() + 1;
-            let literal = self.nodes.literal(self.seed, self.node, node, level);
-            if let Some(down) = literal.or_else(|| self.plus(node)) {
-                (self.node, self.at) = (down, at);
+        let plus = self.plus(node);
+        if (node.literals > 0 || plus.is_some())
+            && let Some(rest) = self.topic.as_bytes().get(self.at..)
+        {
+            let Level { len, hash } = self.level(rest);
+            let name = rest.get(..len).unwrap_or_default();
+            if let Some(down) = self.nodes.literal(self.node, node, name, hash).or(plus) {
+                (self.node, self.at, self.depth) = (down, self.at + len + 1, self.depth + 1);
                 return self.nodes.get(down);
             }
         }
@@ -307,9 +298,34 @@ impl<'r> Walk<'r> {
                 self.node = plus;
                 return self.nodes.get(plus);
             }
-            let before = self.topic.as_bytes().get(..self.at.saturating_sub(1))?;
-            self.at = before.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
+            self.depth -= 1;
+            self.at -= self.len_before() + 1;
         }
+    }
+
+    /// The next level, with which `rest` begins.
+    #[inline]
+    fn level(&mut self, rest: &[u8]) -> Level {
+        if self.depth < self.known {
+            return self.levels.get(self.depth).copied().unwrap_or_default();
+        }
+        let len = level_len(rest);
+        let level = Level { len, hash: self.seed.level(rest.get(..len).unwrap_or_default()) };
+        if let Some(known) = self.levels.get_mut(self.depth) {
+            *known = level;
+            self.known = self.depth + 1;
+        }
+        level
+    }
+
+    /// The length of the level that ends where the next begins.
+    #[inline]
+    fn len_before(&self) -> usize {
+        if let Some(level) = self.levels.get(self.depth) {
+            return level.len;
+        }
+        let before = self.topic.as_bytes().get(..self.at - 1).unwrap_or_default();
+        before.iter().rev().take_while(|byte| **byte != b'/').count()
     }
 
     /// The node of `+` below this one, which is the current one.
