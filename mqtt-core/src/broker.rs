@@ -45,7 +45,8 @@ pub struct Config {
     /// The largest packet that is taken, in bytes. Whoever drives the broker must be able to hold as
     /// much of a connection's input; a few packets of this size for enhanced authentication.
     pub maximum_packet_size: u32,
-    /// How many publishes at QoS 1 and 2 a client may send unacknowledged, at least 1.
+    /// How many publishes at QoS 1 and 2 a client may send unacknowledged, at least 1. Before 5.0,
+    /// where that cannot be told, [`FLIGHTS`] on a small broker, 1,024 or this on a large one.
     pub receive_maximum: u16,
     /// How many are sent to a client that cannot tell how many it takes: before 5.0, at least 1.
     pub assumed_receive_maximum: u16,

@@ -5,12 +5,14 @@
 //! - [`Pair`]: two [`End`]s, a wire and a clock, moved on in rounds until nothing happens any more.
 //! - [`App`]: the client's end. Watches that the machine writes whole packets only, and leaves room.
 //! - [`Party`]: clients and a broker, each on its wire.
+//! - [`assault`]: hostile clients.
 //! - [`Script`]: a server's end that does what the test says, for one-line provocations.
 //! - [`Server`]: a server's end that follows the protocol, and panics when the client does not.
 //!
 //! A run is repeatable: all chance comes from [`Rng`]s with seeds.
 
 pub mod app;
+mod assault;
 mod clock;
 mod event;
 pub mod pair;
@@ -22,6 +24,7 @@ pub mod story;
 pub mod wire;
 
 pub use app::{App, Outbox};
+pub use assault::assault;
 pub use clock::Clock;
 pub use event::keep_packet;
 pub use pair::{End, Pair};

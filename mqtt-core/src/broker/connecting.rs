@@ -325,7 +325,8 @@ impl<M: Memory> Broker<M> {
         ConnAck {
             session_present,
             session_expiry_interval: (expiry != connect.session_expiry_interval).then_some(expiry),
-            receive_maximum: config.receive_maximum.max(1),
+            // Who cannot be told cannot be blamed: as many as the store has room for.
+            receive_maximum: if version.is_v5() { config.receive_maximum.max(1) } else { u16::MAX },
             maximum_packet_size: Some(config.maximum_packet_size),
             assigned_client_identifier,
             topic_alias_maximum: u16::MAX, // as many as the store has

@@ -12,8 +12,8 @@ use crate::{
 #[cfg(feature = "alloc")]
 pub(super) mod heap;
 
-/// Where a [`Broker`](super::Broker) keeps what it remembers: [`Small`], or [`Large`] (feature
-/// `alloc`).
+/// Where a [`Broker`](super::Broker) keeps what it remembers: [`Small`], or, with the
+/// feature `alloc`, `Large`.
 pub trait Memory: Sealed {}
 
 /// Keeps [`Memory`] to this crate's types.
@@ -69,10 +69,10 @@ pub struct Small<
 >;
 
 /// How many messages a session of a [`Small`] broker has unacknowledged in either direction.
-pub const FLIGHTS: usize = 16;
+pub const FLIGHTS: usize = 32;
 
 /// How many messages a session of a [`Small`] broker has on their way or waiting.
-pub const QUEUE: usize = 32;
+pub const QUEUE: usize = 48;
 
 /// The longest client identifier that a [`Small`] broker takes, in bytes; the specification
 /// requires 23 [MQTT-3.1.3-5].

@@ -113,9 +113,7 @@ fn a_hostile_client_disturbs_nobody() {
         for wrong in wrongs {
             let now = party.clock.now();
             let connection = party.broker.open(now).expect("room");
-            party.desk.sinks.resize(10, simulation::Outbox::new(4_096));
-            party.desk.closing.resize(10, false);
-            party.desk.closing[connection.index()] = false;
+            party.desk.begin(connection);
             let mut input = wrong;
             let result = party.broker.poll(now, connection, &mut input, &mut party.desk);
             assert!(result.is_err(), "{wrong:02x?}");

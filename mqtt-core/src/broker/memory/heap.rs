@@ -42,7 +42,7 @@ impl Sealed for Large {
     fn store(receive_maximum: u16) -> Self::Store {
         Heap::with_limits(Limits {
             bytes: 0,
-            arrivals: receive_maximum,
+            arrivals: receive_maximum.max(UNTOLD),
             inbound_aliases: ALIASES,
             outbound_aliases: ALIASES,
             ..Limits::default()
@@ -51,6 +51,9 @@ impl Sealed for Large {
 }
 
 impl Memory for Large {}
+
+/// How many publishes at QoS 2 a client may have unfinished that cannot be told how many.
+const UNTOLD: u16 = 1_024;
 
 /// How many topic aliases a client may set, and how many are set for it.
 const ALIASES: u16 = 16;
