@@ -118,8 +118,8 @@ impl Client {
     ) -> Result<(Self, Driver), ConnectError> {
         let (committer, store, restored) = Committer::open(&options)?;
         let shared = Shared::new(&options, store, restored);
+        let client = Self::handle(&shared); // before the streams, some of which may be gone already
         std::mem::take(&mut options.streams).attach(&shared);
-        let client = Self::handle(&shared);
         let task = Task::new(shared, Box::new(connector), options, committer);
         Ok((client, Driver::new(task)))
     }

@@ -2,11 +2,14 @@
 //!
 //! One program, so that it is linked once: a module for each theme.
 
+mod authenticating;
 mod cancelling;
 mod connecting;
 mod ending;
 mod keeping_alive;
 mod publishing;
+mod random;
 mod receiving;
+mod requesting;
 mod subscribing;
 mod support;

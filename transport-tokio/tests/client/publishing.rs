@@ -519,3 +519,50 @@ async fn after_the_end_nothing_is_accepted() {
     })
     .await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn those_who_wait_for_room_are_told_of_the_end() {
+    both(async |version| {
+        let queue = QueueLimits { messages: 1, ..QueueLimits::default() };
+        let (net, client) = offline(Options { queue, ..options(version) }).await;
+        let first = client.publish("a", "1").qos(AtLeastOnce);
+        for qos in LEVELS {
+            let mut first = pin!(client.publish("a", "1").qos(AtLeastOnce).into_future());
+            assert!(poll_once(first.as_mut()).is_pending());
+            let waiting = client.publish("a", "2").qos(qos);
+            let patience = std::time::Duration::from_secs(1);
+            let result = tokio::time::timeout(patience, waiting.into_future()).await;
+            assert!(result.is_err(), "there is no room");
+        }
+        let waiting = client.publish("a", "3").qos(AtMostOnce);
+        let (first, waiting, end) =
+            tokio::join!(first.into_future(), waiting.into_future(), client.disconnect());
+        assert_eq!(first, Err(PublishError::Closed));
+        assert_eq!(waiting, Err(PublishError::Closed));
+        assert_eq!(end.unwrap_err().publishes, 1);
+        assert_eq!(net.accepted(), [""; 0]);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn waiting_for_room_counts_for_the_expiry_interval() {
+    bounded(async {
+        let queue = QueueLimits { messages: 1, ..QueueLimits::default() };
+        let (net, client) = offline(Options { queue, ..options(Version::V5) }).await;
+        client.try_publish(client.publish("a", "1").qos(AtLeastOnce)).unwrap();
+        let back = async {
+            pass(10).await;
+            online(&net, &client).await;
+        };
+        let publish = |seconds| {
+            let message = client.publish("a", "2").qos(AtLeastOnce);
+            message.message_expiry_interval(seconds).into_future()
+        };
+        let (expired, fine, ()) = tokio::join!(publish(5), publish(1_000), back);
+        assert_eq!(expired, Err(PublishError::Expired));
+        fine.unwrap();
+        assert_eq!(net.accepted(), ["1", "2"]);
+    })
+    .await;
+}

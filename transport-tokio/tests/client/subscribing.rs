@@ -389,9 +389,9 @@ async fn streams_declared_before_read_what_a_session_holds() {
             assert_eq!(net.publish(topic, text, AtLeastOnce), 1, "the session is kept");
         }
         let mut streams = Streams::default();
+        drop(streams.subscribe("never/read", AtLeastOnce).unwrap()); // first: nobody else is there yet
         let mut held = streams.subscribe("held/#", ExactlyOnce).unwrap();
         let mut rest = streams.unclaimed();
-        drop(streams.subscribe("never/read", AtLeastOnce).unwrap());
         net.trace();
         let _client = net.connect(Options { streams, ..options(version) }).await.unwrap();
         settle().await;

@@ -142,6 +142,11 @@ impl<E: End + Send + 'static> Net<E> {
         self.0.lock().plans.push_back(plan);
     }
 
+    /// Nothing is planned any more.
+    pub(crate) fn forget_plans(&self) {
+        self.0.lock().plans.clear();
+    }
+
     /// What every attempt meets for which there is no other plan.
     pub(crate) fn usual(&self, plan: Plan) {
         self.0.lock().usual = plan;
