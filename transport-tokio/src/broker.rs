@@ -21,7 +21,8 @@
 //! # What is bounded
 //!
 //! - An idle connection has no buffers. One that has sent a part of a packet keeps that part, up to
-//!   [`maximum_packet_size`](Config::maximum_packet_size) and 16 KiB.
+//!   [`maximum_packet_size`](Config::maximum_packet_size) and 16 KiB, and
+//!   [`incoming_bytes`](Builder::incoming_bytes) with all others.
 //! - 256 KiB and one packet may wait in the process to be written to a connection, and
 //!   [`outgoing_bytes`](Builder::outgoing_bytes) to all together. Beyond, messages at QoS 0 are dropped
 //!   and counted; those at QoS 1 and 2 wait in the session within the limits of [`Config`], which also
@@ -65,7 +66,7 @@ pub use mqtt_core::{
 
 use crate::transport::{Connector, EndpointError, Scheme};
 use access::Guards;
-use host::Connections;
+use host::{Budget, Connections};
 use listener::{Accepted, Listener, Stream};
 use shard::{Command, Shard};
 
@@ -175,7 +176,7 @@ pub struct Builder {
     config: Config,
     limits: Limits,
     kept_bytes: usize,
-    outgoing_bytes: usize,
+    budget: Budget,
     max_connections: usize,
     guards: Guards,
 }
@@ -187,7 +188,7 @@ impl Default for Builder {
             config: Config { seed: RandomState::new().hash_one(0), ..Config::DEFAULT },
             limits: Limits::default(),
             kept_bytes: 256 << 20,
-            outgoing_bytes: 64 << 20,
+            budget: Budget { outgoing: 64 << 20, incoming: 64 << 20 },
             max_connections: 10_000,
             guards: Guards::default(),
         }
@@ -224,7 +225,14 @@ impl Builder {
     /// How many bytes may wait to be written to all connections together before each can have no more
     /// than one packet waiting: 64 MiB unless changed.
     pub fn outgoing_bytes(mut self, most: usize) -> Self {
-        self.outgoing_bytes = most;
+        self.budget.outgoing = most;
+        self
+    }
+
+    /// How many bytes of packets that have not come whole are kept for all connections together: 64 MiB
+    /// unless changed. When there are more, the connection that has sent most of them is closed.
+    pub fn incoming_bytes(mut self, most: usize) -> Self {
+        self.budget.incoming = most;
         self
     }
 
@@ -323,7 +331,7 @@ impl Builder {
         let core =
             mqtt_core::broker::Broker::large(self.config, self.kept_bytes, seed, self.limits);
         let patience = Duration::from_millis(self.config.connect_timeout.into());
-        let host = Connections::new(self.guards, patience, self.outgoing_bytes);
+        let host = Connections::new(self.guards, patience, self.budget);
         let shard = Shard::new(core, host, accepted, asked, listeners, self.max_connections);
         tokio::spawn(shard.run());
         Ok(Broker { commands, pipes, urls })

@@ -28,6 +28,8 @@ pub(super) struct Connection {
     waker: Waker,
     /// What has been received and not been understood.
     pub(super) tail: Vec<u8>,
+    /// How much of it is in the sum of all.
+    pub(super) kept: usize,
     /// There is a whole packet in it, which waits for room or for a decision.
     pub(super) is_held: bool,
     pub(super) out: Out,
@@ -104,6 +106,7 @@ impl Connection {
             waker: ready.waker(),
             ready,
             tail: Vec::new(),
+            kept: 0,
             is_held: false,
             out: Out::default(),
             counted: 0,

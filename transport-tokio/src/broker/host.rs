@@ -30,6 +30,15 @@ const SPARE_BYTES: usize = 2 * SOFT;
 /// How long a client may take to notice that its connection is over, in milliseconds.
 const LINGER: u64 = 1_000;
 
+/// How many bytes there may be for all connections together.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Budget {
+    /// Waiting to be written.
+    pub(super) outgoing: usize,
+    /// Of packets that have not come whole, or cannot be taken yet.
+    pub(super) incoming: usize,
+}
+
 /// All connections of a shard.
 pub(super) struct Connections {
     places: Vec<Option<Box<Connection>>>,
@@ -55,15 +64,17 @@ pub(super) struct Connections {
     /// Which are over for the transport.
     ended: Vec<usize>,
     spare: Vec<Vec<u8>>,
-    /// Bytes waiting for all connections, and how many may.
+    /// Bytes waiting for all connections.
     outgoing: usize,
-    budget: usize,
+    /// Bytes of packets that have not come whole.
+    incoming: usize,
+    budget: Budget,
     /// What is written to connections that are not there.
     nowhere: Out,
 }
 
 impl Connections {
-    pub(super) fn new(guards: Guards, patience: Duration, budget: usize) -> Self {
+    pub(super) fn new(guards: Guards, patience: Duration, budget: Budget) -> Self {
         Self {
             places: Vec::new(),
             open: 0,
@@ -81,6 +92,7 @@ impl Connections {
             ended: Vec::new(),
             spare: Vec::new(),
             outgoing: 0,
+            incoming: 0,
             budget,
             nowhere: Out::default(),
         }
@@ -124,11 +136,30 @@ impl Connections {
             };
             self.open -= 1;
             self.outgoing -= gone.counted;
+            self.incoming -= gone.kept;
             gone.out.clear();
             keep(&mut self.spare, gone.out.reclaim());
             return Some(gone.id);
         }
         None
+    }
+
+    /// Keeps what a connection has sent and cannot be taken yet. When there is too much from all
+    /// together, whoever has most of it goes.
+    pub(super) fn keep(&mut self, place: usize, tail: Vec<u8>) {
+        let Some(connection) = self.get(place) else { return };
+        let len = tail.len();
+        connection.tail = tail;
+        let before = std::mem::replace(&mut connection.kept, len);
+        self.incoming = self.incoming + len - before;
+        if self.incoming > self.budget.incoming && len > before {
+            let kept = |place: &usize| self.places.get(*place)?.as_ref().map(|one| one.kept);
+            let most = (0..self.places.len()).max_by_key(kept);
+            if let Some(most) = most {
+                tracing::warn!(place = most, "too much has been sent by halves");
+                self.ended.push(most);
+            }
+        }
     }
 
     /// Gives a connection a turn, this one or the next.
@@ -306,6 +337,9 @@ impl Connections {
         let until = self.now + LINGER;
         let Some(connection) = self.get(place) else { return };
         connection.tail = Vec::new();
+        let kept = std::mem::take(&mut connection.kept);
+        self.incoming -= kept;
+        let Some(connection) = self.get(place) else { return };
         if connection.closing.is_none() {
             connection.closing = Some(until);
             self.closing.push_back(place);
@@ -363,7 +397,7 @@ impl Host for Connections {
             self.settle();
             self.last = Some(place);
         }
-        let is_tight = self.outgoing >= self.budget;
+        let is_tight = self.outgoing >= self.budget.outgoing;
         match self.places.get_mut(place) {
             Some(Some(connection)) => {
                 connection.out.lend(&mut self.spare);

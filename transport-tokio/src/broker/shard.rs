@@ -303,12 +303,14 @@ impl Shard {
         let Some(connection) = host.get(place) else { return };
         connection.is_held = is_whole(input);
         let rest = input.len();
-        if rest > 0 && tail.is_empty() {
-            connection.tail = input.to_vec();
-        } else if rest > 0 {
+        if tail.is_empty() {
+            tail = input.to_vec();
+        } else if rest == 0 {
+            tail = Vec::new(); // its memory, too
+        } else {
             tail.drain(..tail.len() - rest);
-            connection.tail = tail;
         }
+        host.keep(place, tail);
     }
 
     /// Begins to shut down: nobody comes any more, and everybody goes.

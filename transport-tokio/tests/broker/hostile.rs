@@ -123,6 +123,29 @@ async fn what_is_no_packet_ends_the_connection() {
     .await;
 }
 
+#[tokio::test]
+async fn halves_of_packets_are_bounded_together() {
+    bounded(async {
+        let broker = serve(Broker::builder().incoming_bytes(100_000)).await;
+        let mut sockets = Vec::new();
+        // PUBLISH of 65,535 bytes, of which less and less comes.
+        for name in [b'a', b'b', b'c'] {
+            let mut socket = hello(&broker, name).await;
+            socket.write_all(b"\x30\xff\xff\x03\0\x01t").await.unwrap();
+            socket.write_all(&vec![0; 60_000 - usize::from(name) * 100]).await.unwrap();
+            sockets.push(socket);
+        }
+        until(&broker, |now| now.connections == 2).await;
+        let mut rest_of_largest = Vec::new();
+        // Closed with what it sent unread, or after it was read.
+        let _ = sockets[0].read_to_end(&mut rest_of_largest).await;
+        assert!(rest_of_largest.is_empty());
+        let other = connect(&broker, named("other")).await;
+        other.publish("a", "b").qos(AtLeastOnce).await.unwrap();
+    })
+    .await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_connect_that_does_not_come() {
     let broker = broker().await;
