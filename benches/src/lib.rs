@@ -9,6 +9,7 @@ use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
 use mqtt_core::Version;
 
 pub mod codec;
+pub mod fan_out;
 pub mod machine;
 pub mod packets;
 pub mod peers;

@@ -145,10 +145,11 @@ pub trait Host {
     /// [`Broker::closed`] called. Nothing more is written to it.
     fn close(&mut self, connection: ConnectionId);
 
-    /// Whether a client may do something. Everybody may do everything by default.
+    /// Whether a client may do something. By default everybody may do everything, but enhanced
+    /// authentication is not supported [MQTT-4.12.0-1].
     fn authorize(&mut self, from: ConnectionId, action: &Action<'_>) -> Verdict {
-        let _ = (from, action);
-        Verdict::Allow
+        let _ = from;
+        action.everyone()
     }
 }
 
@@ -183,6 +184,19 @@ pub enum Action<'a> {
         /// To what.
         subscription: Subscription<'a>,
     },
+}
+
+impl Action<'_> {
+    /// The verdict of a broker that is open to everyone: all may be done, but enhanced authentication
+    /// is not supported [MQTT-4.12.0-1].
+    pub const fn everyone(&self) -> Verdict {
+        match self {
+            Self::Connect(_, connect) if connect.authentication.is_some() => {
+                Verdict::Deny(ReasonCode::BadAuthenticationMethod)
+            }
+            _ => Verdict::Allow,
+        }
+    }
 }
 
 /// Whether a client may do what it wants to do.
@@ -437,7 +451,14 @@ impl<M: Memory> Broker<M> {
         let result = self.advance(now, from, input, host);
         match result {
             Err(Error::NotConnected) | Ok(()) => {}
-            Err(_) => self.end_connection(now, from, host),
+            Err(error) => {
+                if let State::Open(session) = self.state(from)
+                    && let Some(session) = self.sessions.get_mut(session)
+                {
+                    session.peer.abort(now, error, host.sink(from));
+                }
+                self.end_connection(now, from, host);
+            }
         }
         result
     }
@@ -553,10 +574,7 @@ impl<M: Memory> Broker<M> {
                 Some(Request::Unsubscribe(id, unsubscribe)) => {
                     self.on_unsubscribe(now, subject, id, &unsubscribe, host)?
                 }
-                Some(Request::Auth(auth)) => {
-                    self.on_auth(now, subject, &auth, host)?;
-                    false
-                }
+                Some(Request::Auth(auth)) => self.on_auth(now, subject, &auth, host)?,
                 Some(Request::Disconnect(disconnect)) => {
                     self.on_disconnect(now, subject, &disconnect, host);
                     return Ok(());
@@ -566,14 +584,10 @@ impl<M: Memory> Broker<M> {
             };
             if waits {
                 // It stays where it was.
-                if let Some(session) = self.sessions.get_mut(place) {
-                    let receipt = match request {
-                        Some(Request::Publish(message)) => message.receipt,
-                        _ => None,
-                    };
-                    let from =
-                        whole.len() - input.len() - session.peer.put_back(receipt, host.sink(from));
-                    *input = whole.get(from..).unwrap_or_default();
+                if let (Some(session), Some(request)) = (self.sessions.get_mut(place), &request) {
+                    let taken = session.peer.put_back(request, host.sink(from));
+                    let start = whole.len() - input.len() - taken;
+                    *input = whole.get(start..).unwrap_or_default();
                 }
                 break;
             }

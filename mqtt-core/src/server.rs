@@ -13,8 +13,8 @@ use crate::{
     time::Instant,
     topic::Topic,
     wire::{
-        Ack, Auth, Bare, Connect, Disconnect, Header, PacketId, PacketType, Properties, Publish,
-        Relay, SubAck, Subscribe, UnsubAck, Unsubscribe, Version,
+        Ack, Auth, Bare, ConnAck, Connect, Disconnect, Header, PacketId, PacketType, Properties,
+        Publish, Relay, SubAck, Subscribe, UnsubAck, Unsubscribe, Version,
     },
 };
 use handshake::Asked;
@@ -551,7 +551,7 @@ impl<S: Store> Peer<S> {
         match (self.state, reason) {
             (State::AwaitConnect, Some(reason)) => write_refusal(reason, input, out),
             (State::Connecting, Some(reason)) => {
-                let _ = self.refuse(now, &handshake::refusal(self.link.version, reason), out);
+                let _ = self.refuse(now, &ConnAck { reason, ..ConnAck::default() }, out);
             }
             (_, Some(reason)) if self.link.version.is_v5() => {
                 let _ = self.link.send(now, &Disconnect::from(reason), 0, out);
@@ -605,10 +605,25 @@ impl<S: Store> Peer<S> {
 
     /// The packet that was taken last will be given again: forgets it, and gives the number of its
     /// bytes.
-    pub(crate) fn put_back(&mut self, receipt: Option<Receipt>, out: &impl Sink) -> usize {
+    pub(crate) fn put_back(&mut self, request: &Request<'_>, out: &impl Sink) -> usize {
+        let receipt = match request {
+            Request::Publish(message) => message.receipt,
+            Request::Auth(auth) => {
+                self.retract(auth.reason);
+                None
+            }
+            _ => None,
+        };
         self.link.untake(receipt);
         self.link.stall(out);
         self.taken
+    }
+
+    /// Ends the connection for an error that was found outside, if it has not ended.
+    pub(crate) fn abort(&mut self, now: Instant, error: Error, out: &mut impl Sink) {
+        if self.state != State::Closed {
+            self.fail(now, error, &[], out);
+        }
     }
 
     /// Ends the connection if the client has been silent for too long.

@@ -19,11 +19,11 @@ pub(crate) fn copy(to: &mut [u8], from: &[u8]) {
 /// Moves the bytes at `from` to another place.
 pub(crate) fn shift(bytes: &mut [u8], from: Range<usize>, to: usize) {
     let Range { start, end } = from;
-    if let Some(rest) = bytes.get_mut(..end)
-        && start <= end
-        && to <= start
+    if let Some(rest) = bytes.get_mut(to..end)
+        && let Some(by) = start.checked_sub(to)
+        && by <= rest.len()
     {
-        rest.copy_within(start.., to);
+        rest.copy_within(by.., 0);
     } else {
         debug_assert!(false, "{from:?} to {to} of {}", bytes.len());
     }
@@ -31,11 +31,12 @@ pub(crate) fn shift(bytes: &mut [u8], from: Range<usize>, to: usize) {
 
 /// Copies the bytes at `from` to a place behind them.
 pub(crate) fn shift_up(bytes: &mut [u8], from: Range<usize>, to: usize) {
-    let Range { start, end } = from;
-    if start <= end && end <= to && to + (end - start) <= bytes.len() {
-        bytes.copy_within(start..end, to);
+    if let Some((before, after)) = bytes.split_at_mut_checked(to)
+        && let (Some(to), Some(from)) = (after.get_mut(..from.len()), before.get(from))
+    {
+        copy(to, from);
     } else {
-        debug_assert!(false, "{from:?} to {to} of {}", bytes.len());
+        debug_assert!(false, "to {to} of {}", bytes.len());
     }
 }
 

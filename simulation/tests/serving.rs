@@ -195,17 +195,19 @@ fn a_client_of_3_1_is_served_as_it_was_then() {
     assert!(matches!(request, Ok(Some(Request::Subscribe(..)))), "{request:?}");
 }
 
-/// [MQTT-3.2.2-7]: refused is over, for a reason that the version has.
+/// [MQTT-3.2.2-7]: refused is over, and told if the version has a word for it.
 #[test]
 fn a_refusal_ends_the_connection() {
-    for (version, told) in
-        [(Version::V3_1_1, ReasonCode::ServerUnavailable), (Version::V5, ReasonCode::ServerMoved)]
-    {
+    for (version, reason, is_told) in [
+        (Version::V3_1_1, ReasonCode::ServerMoved, false),
+        (Version::V3_1_1, ReasonCode::NotAuthorized, true),
+        (Version::V5, ReasonCode::ServerMoved, true),
+    ] {
         let mut desk = Desk::new(version, Store::new());
         desk.poll(&Packet::Connect(version, persistent(version))).expect("a request");
-        let ack = ConnAck { reason: ReasonCode::ServerMoved, ..ConnAck::default() };
+        let ack = ConnAck { reason, ..ConnAck::default() };
         desk.peer.refuse(desk.now, &ack, &mut desk.out).expect("a refusal");
-        assert_eq!(desk.written(), [Packet::ConnAck(ConnAck { reason: told, ..ack })]);
+        assert_eq!(desk.written(), if is_told { vec![Packet::ConnAck(ack)] } else { vec![] });
         assert_eq!(desk.poll(&Packet::PingReq), Err(Error::NotConnected));
     }
 }

@@ -17,8 +17,8 @@ use crate::{
     server::{self, Peer},
     store::Name,
     wire::{
-        self, Auth, Authentication, ConnAck, Connect, Header, Identifiers, PacketType, Property,
-        Text, Version,
+        self, Auth, Authentication, ConnAck, Connect, Disconnect, Header, Identifiers, PacketType,
+        Property, Text, Version,
     },
 };
 
@@ -366,8 +366,8 @@ impl<M: Memory> Broker<M> {
             let mut name = Assigned::new();
             let _ = name.push_str("auto-");
             for _ in 0..16 {
-                let digit = char::from_digit((number >> 60) as u32, 16).unwrap_or('0');
-                let _ = name.push(digit);
+                // One of sixteen letters, whichever.
+                let _ = name.push(char::from(b'a' + (number >> 60) as u8));
                 number <<= 4;
             }
             if self.find(hash(name.as_bytes()), name.as_bytes()).is_none() {
@@ -377,15 +377,16 @@ impl<M: Memory> Broker<M> {
     }
 
     /// AUTH on an open connection begins, or goes on with, another authentication [MQTT-4.12.1-1].
+    /// Whether that has to wait for the host.
     pub(super) fn on_auth(
         &mut self,
         now: Instant,
         from: Subject,
         auth: &Auth<'_>,
         host: &mut impl Host,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let verdict = host.authorize(from.connection, &Action::Authenticate(*auth));
-        let Some(session) = self.sessions.get_mut(from.session) else { return Ok(()) };
+        let Some(session) = self.sessions.get_mut(from.session) else { return Ok(false) };
         match verdict {
             Verdict::Allow => {
                 let method = auth.properties.authentication_method().unwrap_or_default();
@@ -394,13 +395,21 @@ impl<M: Memory> Broker<M> {
                 // If there is no room now, there will never be: it is short.
                 let sink = host.sink(from.connection);
                 let sent = session.peer.authenticate(now, &success, sink);
-                sent.map_err(|_| Violation::Authentication.into())
+                sent.map(|()| false).map_err(|_| Violation::Authentication.into())
             }
             Verdict::Continue => {
                 session.peer.challenged(now);
-                Ok(())
+                Ok(false)
             }
-            _ => Err(Violation::Authentication.into()),
+            Verdict::Deny(reason) => {
+                let legal = reason.is_error() && reason.is_legal_in(PacketType::Disconnect);
+                let reason = if legal { reason } else { ReasonCode::NotAuthorized };
+                let sink = host.sink(from.connection);
+                // If there is no room the client finds out by the close.
+                let _ = session.peer.disconnect(now, &Disconnect::from(reason), sink);
+                Err(Violation::Authentication.into())
+            }
+            Verdict::Later => Ok(true),
         }
     }
 

@@ -112,8 +112,8 @@ impl<S: Store> Peer<S> {
     }
 
     /// Refuses [`Request::Connect`](super::Request::Connect) for the reason in `ack`: writes CONNACK,
-    /// and ends the connection [MQTT-3.2.2-7]. A reason that the client's version does not have
-    /// becomes [`ReasonCode::ServerUnavailable`] there.
+    /// and ends the connection [MQTT-3.2.2-7]. Before 5.0, for a reason that has no return code, it
+    /// writes nothing (3.1.1: [MQTT-3.2.2-6]).
     ///
     /// # Errors
     ///
@@ -133,8 +133,8 @@ impl<S: Store> Peer<S> {
         self.link.limits.maximum_packet_size = self.asked.maximum_packet_size;
         if self.link.version.is_v5() {
             self.link.send(now, ack, 0, out)?;
-        } else {
-            self.link.send(now, &refusal(self.link.version, ack.reason), 0, out)?;
+        } else if let Some(refusal) = refusal(self.link.version, ack.reason) {
+            self.link.send(now, &refusal, 0, out)?;
         }
         self.end();
         Ok(())
@@ -226,6 +226,15 @@ impl<S: Store> Peer<S> {
         Ok(auth)
     }
 
+    /// An AUTH has not come yet after all.
+    pub(super) fn retract(&mut self, reason: ReasonCode) {
+        if reason == ReasonCode::ReAuthenticate {
+            self.state = State::Connected;
+        } else {
+            self.awaits_auth = true;
+        }
+    }
+
     /// Whether these properties have the authentication method that CONNECT had.
     fn has_method(&self, properties: Properties<'_>) -> bool {
         let method = properties.authentication_method().map(fingerprint);
@@ -233,22 +242,23 @@ impl<S: Store> Peer<S> {
     }
 }
 
-/// A CONNACK that refuses, for a reason that the version has.
-pub(super) fn refusal(version: Version, reason: ReasonCode) -> ConnAck<'static> {
+/// A CONNACK that refuses, if the version has one for this reason.
+pub(super) fn refusal(version: Version, reason: ReasonCode) -> Option<ConnAck<'static>> {
     let known = if version.is_v5() {
         reason.is_legal_in(PacketType::ConnAck)
     } else {
         reason.as_return_code().is_some()
     };
-    let reason = if known { reason } else { ReasonCode::ServerUnavailable };
-    ConnAck { reason, ..ConnAck::default() }
+    known.then_some(ConnAck { reason, ..ConnAck::default() })
 }
 
 /// Writes it, if there is room.
 pub(crate) fn refuse(version: Version, reason: ReasonCode, out: &mut impl Sink) {
     let reason = if reason.is_error() { reason } else { ReasonCode::NotAuthorized };
-    // If there is none the client finds out by the close.
-    let _ = Packet::ConnAck(refusal(version, reason)).encode(version, out);
+    if let Some(refusal) = refusal(version, reason) {
+        // If there is no room the client finds out by the close.
+        let _ = Packet::ConnAck(refusal).encode(version, out);
+    }
 }
 
 /// The number of bytes of a refusal that says no more.

@@ -140,3 +140,110 @@ fn who_does_not_connect_in_time_is_sent_away() {
         assert!(!party.lines[who].wire.is_open());
     });
 }
+
+/// [MQTT-3.1.4-6]: nothing that comes behind a CONNECT that is refused is heard.
+#[test]
+fn nothing_is_heard_of_who_is_refused() {
+    both!(Config::default(), party => {
+        let witness = party.guest(Version::V5, "witness", false);
+        party.subscribe(witness, "#", QoS::AtLeastOnce);
+        party.desk.ask = |_| Verdict::Deny(ReasonCode::Banned);
+        let now = party.clock.now();
+        let connection = party.broker.open(now).expect("room");
+        party.desk.begin(connection);
+        let mut input: &[u8] = b"\x10\x0d\0\x04MQTT\x05\x02\0\0\0\0\0\x30\x06\0\x01a\0hi";
+        let _ = party.broker.poll(now, connection, &mut input, &mut party.desk);
+        assert_eq!(party.desk.sinks[connection.index()].as_bytes(), b"\x20\x03\0\x8a\0");
+        party.broker.closed(now, connection, &mut party.desk);
+        assert_eq!(party.texts(witness), [""; 0]);
+    });
+}
+
+/// [MQTT-4.12.0-1] [MQTT-4.12.0-2] [MQTT-4.12.0-4] [MQTT-4.12.0-5]: a step, another, and in; or a
+/// method that nobody knows.
+#[test]
+fn enhanced_authentication_goes_step_by_step() {
+    let method = text("SCRAM");
+    let list = [Property::AuthenticationMethod(method), Property::AuthenticationData(b"step")];
+    let reason = ReasonCode::ContinueAuthentication;
+    let step = mqtt_core::Auth { reason, properties: Properties::from(&list) };
+    let connect = Connect {
+        authentication: Some(mqtt_core::Authentication { method, data: None }),
+        ..named(Version::V5, "one", false)
+    };
+    both!(Config::default(), party => {
+        let who = party.invite_with(Version::V5, Heap::new(), ClientConfig::default());
+        // The open broker knows no method.
+        party.desk.ask = |action| action.everyone();
+        party.connect(who, &connect).expect("a connection");
+        let events = party.events(who);
+        let bad = ReasonCode::BadAuthenticationMethod;
+        assert!(matches!(events[..], [Event::Refused(ack)] if ack.reason == bad), "{events:?}");
+        for denied in [false, true] {
+            party.desk.ask = |action| match action {
+                Action::Connect(..) => Verdict::Continue,
+                _ => Verdict::Later,
+            };
+            party.connect(who, &connect).expect("a connection");
+            party.drive();
+            // What the host has to write, it has written by now.
+            let connection = party.lines[who].connection.expect("a connection").index();
+            let packet = mqtt_core::wire::Packet::Auth(step);
+            packet.encode(Version::V5, &mut party.desk.sinks[connection]).expect("room");
+            assert_eq!(party.events(who), [Event::Auth(step)]);
+            let now = party.clock.now();
+            let app = &mut party.lines[who].app;
+            app.call(|client, out| client.authenticate(now, &step, out)).expect("our turn");
+            assert_eq!(party.events(who), [], "it is the host's turn");
+            party.desk.ask = if denied {
+                |_| Verdict::Deny(ReasonCode::NotAuthorized)
+            } else {
+                |_| Verdict::Allow
+            };
+            let events = party.events(who);
+            match events[..] {
+                [Event::Connected(ack)] => {
+                    let told = ack.authentication.map(|authentication| authentication.method);
+                    assert!(!denied && told == Some(method));
+                    party.say(who, "a", "x", QoS::AtLeastOnce);
+                    assert_eq!(party.events(who).len(), 1);
+                    party.cut(who);
+                }
+                [Event::Refused(ack)] => assert!(denied && ack.reason == ReasonCode::NotAuthorized),
+                ref other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(party.broker.sessions(), 0);
+    });
+}
+
+/// [MQTT-4.12.1-1] [MQTT-4.12.1-2]: again on an open connection, which ends if it fails.
+#[test]
+fn a_client_may_authenticate_again() {
+    let method = text("SCRAM");
+    let list = [Property::AuthenticationMethod(method)];
+    let again =
+        mqtt_core::Auth { reason: ReasonCode::ReAuthenticate, properties: Properties::from(&list) };
+    let connect = Connect {
+        authentication: Some(mqtt_core::Authentication { method, data: None }),
+        ..named(Version::V5, "one", false)
+    };
+    both!(Config::default(), party => {
+        let who = party.invite_with(Version::V5, Heap::new(), ClientConfig::default());
+        party.come(who, &connect);
+        for denied in [false, true] {
+            if denied {
+                party.desk.ask = |_| Verdict::Deny(ReasonCode::NotAuthorized);
+            }
+            let now = party.clock.now();
+            let app = &mut party.lines[who].app;
+            app.call(|client, out| client.authenticate(now, &again, out)).expect("connected");
+            let events = party.events(who);
+            match events[..] {
+                [Event::Auth(auth)] => assert!(!denied && auth.reason == ReasonCode::Success),
+                [Event::Disconnected(_)] => assert!(denied),
+                ref other => panic!("{other:?}"),
+            }
+        }
+    });
+}

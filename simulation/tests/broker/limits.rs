@@ -153,3 +153,29 @@ fn no_memory_for_a_message_drops_it() {
     assert!(party.texts(who).len() > 20);
     assert_eq!(party.broker.bytes(), 0);
 }
+
+/// [MQTT-3.1.2-28]: only if it is asked for.
+#[test]
+fn response_information_is_for_those_who_ask() {
+    let information = Text::new("answers/").expect("text");
+    both!(Config { response_information: Some(information), ..Config::default() }, party => {
+        let who = party.invite_with(Version::V5, Heap::new(), ClientConfig::default());
+        for request_response_information in [false, true] {
+            let connect = Connect { request_response_information, ..named(Version::V5, "one", false) };
+            party.connect(who, &connect).expect("a connection");
+            let events = party.events(who);
+            let [Event::Connected(ack)] = events[..] else { panic!("{events:?}") };
+            let told = request_response_information.then_some(information);
+            assert_eq!(ack.response_information, told);
+            party.cut(who);
+        }
+    });
+}
+
+/// As small as promised: eight clients, 32 subscriptions, 16 retained messages, packets of 1 KB.
+#[test]
+fn the_small_broker_is_one_constant_value() {
+    const SMALL: mqtt_core::broker::Broker<Pocket> =
+        mqtt_core::broker::Broker::small(Config::DEFAULT);
+    assert!(size_of_val(&SMALL) <= 64 * 1024, "{}", size_of_val(&SMALL));
+}

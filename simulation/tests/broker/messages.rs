@@ -338,3 +338,33 @@ fn what_is_not_acknowledged_comes_again() {
         }
     });
 }
+
+/// [MQTT-3.10.4-3]
+#[test]
+fn what_is_on_its_way_is_delivered_after_an_unsubscription() {
+    both!(Config::default(), party => {
+        for version in BOTH {
+            let who = party.guest(version, "one", true);
+            party.subscribe(who, "a", QoS::ExactlyOnce);
+            let publisher = party.guest(version, "publisher", false);
+            // The PUBLISH is lost, and the UNSUBSCRIBE comes through.
+            party.lines[who].app.awake = false;
+            party.say(publisher, "a", "x", QoS::ExactlyOnce);
+            party.cut(who);
+            party.lines[who].app.awake = true;
+            party.connect(who, &named(version, "one", true)).expect("a connection");
+            while !party.lines[who].app.client.is_connected() {
+                assert!(party.step());
+            }
+            let (now, filters) = (party.clock.now(), [filter("a")]);
+            let unsubscribe = Unsubscribe::from(&filters);
+            party.lines[who].app.command(|client, out| client.unsubscribe(now, &unsubscribe, out)).expect("room");
+            assert_eq!(party.texts(who), ["x"]);
+            assert_eq!(party.broker.bytes(), 0);
+            party.cut(who);
+            party.come(who, &named(version, "one", false));
+            party.cut(who);
+            party.cut(publisher);
+        }
+    });
+}

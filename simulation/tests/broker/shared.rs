@@ -99,3 +99,26 @@ fn a_message_that_a_member_refuses_is_discarded() {
         }
     });
 }
+
+/// [MQTT-4.8.2-4]: what was sent to a member at QoS 2 is for it alone.
+#[test]
+fn a_member_that_comes_back_gets_what_it_was_sent() {
+    both!(Config::default(), party => {
+        let config = ClientConfig { acknowledgement: Acknowledgement::Manual, ..ClientConfig::default() };
+        let lasting = party.invite_with(Version::V5, Heap::new(), config);
+        party.come(lasting, &named(Version::V5, "lasting", true));
+        party.subscribe(lasting, SHARED, QoS::ExactlyOnce);
+        let publisher = party.guest(Version::V5, "publisher", false);
+        // It arrives, and the answer does not.
+        party.lines[lasting].app.awake = false;
+        party.say(publisher, "jobs/one", "x", QoS::ExactlyOnce);
+        let other = party.guest(Version::V5, "other", false);
+        party.subscribe(other, SHARED, QoS::ExactlyOnce);
+        party.cut(lasting);
+        party.lines[lasting].app.awake = true;
+        assert_eq!(party.texts(other), [""; 0]);
+        assert!(party.come(lasting, &named(Version::V5, "lasting", true)));
+        assert_eq!(party.texts(lasting), ["x"]);
+        assert_eq!(party.texts(other), [""; 0]);
+    });
+}
