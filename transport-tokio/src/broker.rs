@@ -33,8 +33,10 @@
 //! - Connections are bounded by [`max_connections`](Builder::max_connections); one more is closed at
 //!   once. How long CONNECT may take is in [`Config`].
 //!
-//! There is no TLS, no WebSocket and no persistence yet: [`serve`](Builder::serve) refuses the URLs, and
-//! sessions end with the broker. Enhanced authentication is refused.
+//! TLS and WebSocket connections have buffers of their own on top, idle ones, too.
+//!
+//! There is no persistence: sessions and retained messages end with the broker. Enhanced authentication
+//! is refused.
 
 mod access;
 mod connection;
@@ -51,12 +53,17 @@ use std::{
     time::Duration,
 };
 
+#[cfg(feature = "tls")]
+use std::sync::Arc;
+
 use mqtt_core::ReasonCode;
 use tokio::{
     io::duplex,
     sync::{mpsc, oneshot},
     task::JoinSet,
 };
+#[cfg(feature = "tls")]
+use tokio_rustls::rustls::ServerConfig;
 
 pub use access::{Access, Login, Wish};
 pub use mqtt_core::{
@@ -64,10 +71,10 @@ pub use mqtt_core::{
     router::Limits,
 };
 
-use crate::transport::{Connector, EndpointError, Scheme};
+use crate::transport::{Connector, EndpointError};
 use access::Guards;
 use host::{Budget, Connections};
-use listener::{Accepted, Listener, Stream};
+use listener::{Accepted, Listener, Stream, Terms};
 use shard::{Command, Shard};
 
 /// How many connections wait to be taken in, and how many commands.
@@ -179,6 +186,8 @@ pub struct Builder {
     budget: Budget,
     max_connections: usize,
     guards: Guards,
+    #[cfg(feature = "tls")]
+    tls: Option<Arc<ServerConfig>>,
 }
 
 impl Default for Builder {
@@ -191,14 +200,21 @@ impl Default for Builder {
             budget: Budget { outgoing: 64 << 20, incoming: 64 << 20 },
             max_connections: 10_000,
             guards: Guards::default(),
+            #[cfg(feature = "tls")]
+            tls: None,
         }
     }
 }
 
 impl Builder {
-    /// Also listens there: `mqtt://127.0.0.1:1883`, or port 0 for any that is free, or on Unix
-    /// `unix:///run/broker.sock`, a name that must not be there yet and is removed in the end. A
-    /// public address lets everybody in, unless [they are asked who they are](Self::users).
+    /// Also listens there. The schemes are those that [clients connect to](crate::transport):
+    ///
+    /// - `mqtt://127.0.0.1:1883`, with port 0 for any that is free;
+    /// - `mqtts://` and `wss://` with [`tls`](Self::tls), where the host is the address to listen at;
+    /// - `ws://127.0.0.1:8080/mqtt`, at no other path;
+    /// - `unix:///run/broker.sock`, a name that must not be there yet and is removed in the end.
+    ///
+    /// A public address lets everybody in, unless [they are asked who they are](Self::users).
     pub fn listen(mut self, url: impl Into<String>) -> Self {
         self.urls.push(url.into());
         self
@@ -207,6 +223,14 @@ impl Builder {
     /// The protocol's limits. Its seed is random unless this is called.
     pub fn config(mut self, config: Config) -> Self {
         self.config = config;
+        self
+    }
+
+    /// The certificate to show on `mqtts://` and `wss://`, whether to demand those of clients, and all
+    /// else about TLS.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, config: Arc<ServerConfig>) -> Self {
+        self.tls = Some(config);
         self
     }
 
@@ -313,9 +337,18 @@ impl Builder {
     ///
     /// Outside of a tokio runtime with IO and time enabled, as everything in tokio.
     pub async fn serve(self) -> Result<Broker, ServeError> {
+        let patience = Duration::from_millis(self.config.connect_timeout.into());
+        let terms = Terms {
+            #[cfg(feature = "tls")]
+            tls: self.tls,
+            #[cfg(feature = "websocket")]
+            max_message_size: self.config.maximum_packet_size as usize,
+            #[cfg(any(feature = "tls", feature = "websocket"))]
+            patience,
+        };
         let mut bound = Vec::new();
         for url in &self.urls {
-            bound.push(Listener::bind(url).await?);
+            bound.push(Listener::bind(url, &terms).await?);
         }
         let (pipes, accepted) = mpsc::channel(WAITING);
         let (commands, asked) = mpsc::channel(WAITING);
@@ -330,7 +363,6 @@ impl Builder {
         let seed = u128::from(random.hash_one(1)) << 64 | u128::from(random.hash_one(2));
         let core =
             mqtt_core::broker::Broker::large(self.config, self.kept_bytes, seed, self.limits);
-        let patience = Duration::from_millis(self.config.connect_timeout.into());
         let host = Connections::new(self.guards, patience, self.budget);
         let shard = Shard::new(core, host, accepted, asked, listeners, self.max_connections);
         tokio::spawn(shard.run());
@@ -349,8 +381,11 @@ pub enum ServeError {
         /// Why.
         error: EndpointError,
     },
-    /// Nothing is served over that.
-    Unsupported(Scheme),
+    /// There is no [certificate](Builder::tls) to show.
+    Certificate {
+        /// The URL.
+        url: String,
+    },
     /// The system does not let it listen there.
     Bind {
         /// The URL.
@@ -364,7 +399,7 @@ impl fmt::Display for ServeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Address { url, error } => write!(f, "{url}: {error}"),
-            Self::Unsupported(scheme) => write!(f, "nothing is served over {}", scheme.as_str()),
+            Self::Certificate { url } => write!(f, "{url}: no certificate to show"),
             Self::Bind { url, error } => write!(f, "{url}: {error}"),
         }
     }
@@ -375,7 +410,7 @@ impl std::error::Error for ServeError {
         match self {
             Self::Address { error, .. } => Some(error),
             Self::Bind { error, .. } => Some(error),
-            Self::Unsupported(_) => None,
+            Self::Certificate { .. } => None,
         }
     }
 }

@@ -53,6 +53,8 @@ pub(super) struct Connection {
     pub(super) pace: Pace,
     /// It has come to its end, and is there until then for the client to take notice.
     pub(super) closing: Option<Instant>,
+    /// Something has been written and not flushed.
+    is_unflushed: bool,
     is_shut: bool,
 }
 
@@ -121,8 +123,14 @@ impl Connection {
             blocked_by: 0,
             pace: Pace::default(),
             closing: None,
+            is_unflushed: false,
             is_shut: false,
         }
+    }
+
+    /// Whether there is something to be done to the transport before it is read from.
+    pub(super) const fn is_written(&self) -> bool {
+        !self.out.is_empty() || self.is_unflushed || self.closing.is_some()
     }
 
     /// Whether more is to be read from it now.
@@ -145,12 +153,20 @@ impl Connection {
                 Poll::Ready(Ok(count)) => {
                     self.out.consume(count);
                     self.pace.moved = true;
+                    self.is_unflushed = true;
                 }
                 Poll::Ready(Err(error)) => return Err(error),
                 Poll::Pending => return Ok(()),
             }
         }
         self.pace.is_slow = false;
+        if self.is_unflushed {
+            match self.stream.poll_flush(&mut cx) {
+                Poll::Ready(result) => result?,
+                Poll::Pending => return Ok(()),
+            }
+            self.is_unflushed = false;
+        }
         if self.closing.is_some() && !self.is_shut {
             match self.stream.poll_shutdown(&mut cx) {
                 Poll::Ready(result) => result?,

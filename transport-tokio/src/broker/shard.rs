@@ -231,7 +231,7 @@ impl Shard {
     fn serve(&mut self, place: usize) {
         let Some(connection) = self.host.get(place) else { return };
         connection.ready.begin();
-        if !connection.out.is_empty() || connection.closing.is_some() {
+        if connection.is_written() {
             self.host.flush(place);
         }
         let Some(connection) = self.host.get(place) else { return };

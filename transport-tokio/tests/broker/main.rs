@@ -6,5 +6,7 @@ mod access;
 mod crowds;
 mod ending;
 mod hostile;
+#[cfg(all(feature = "tls", feature = "websocket"))]
+mod layers;
 mod sessions;
 mod support;
