@@ -1,11 +1,16 @@
-//! The client against mosquitto, through the driver of `mqtt-core/examples/blocking.rs`.
+//! The clients against mosquitto: the core, through the driver of `mqtt-core/examples/blocking.rs`, and
+//! the one of `transport-tokio`.
 //!
 //! `interop ADDRESS [WORD]...` runs every scenario, or those whose names contain one of the words,
 //! against the broker at this address. Some start a mosquitto of their own beside it. Prints a line
 //! for each and, last, `N passed, N failed`.
+//!
+//! What happens at random follows from a seed, which is printed first; `INTEROP_SEED` sets it.
+//! `INTEROP_FULL=1` makes waits as long as they are in life.
+//!
+//! `interop child ...` is a program to be killed, for scenarios that do so.
 
 use std::collections::VecDeque;
-use std::error::Error;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -26,16 +31,20 @@ mod broker;
 mod peer;
 mod proxy;
 mod scenarios;
+mod tokio_client;
 mod tools;
 
-type Result<T> = std::result::Result<T, Box<dyn Error>>;
+type Error = Box<dyn std::error::Error + Send + Sync>;
+type Result<T> = std::result::Result<T, Error>;
 
 /// What a scenario is to be run with.
 pub(crate) struct Setup {
     pub(crate) address: String,
     pub(crate) version: Version,
-    /// The store: `Heap`, or else `Fixed`.
+    /// The blocking driver's store: `Heap`, or else `Fixed`.
     pub(crate) heap: bool,
+    /// What everything random begins with.
+    pub(crate) seed: u64,
     /// In front of every topic and client identifier, so that scenarios do not meet.
     prefix: String,
 }
@@ -104,18 +113,19 @@ struct Case {
 }
 
 /// Each scenario with each version and store that it is for.
-fn cases(address: &str) -> VecDeque<Case> {
+fn cases(address: &str, seed: u64) -> VecDeque<Case> {
     let mut cases = VecDeque::new();
-    for (scenario, versions, run) in scenarios::ALL {
-        for &(version, number) in *versions {
-            for (heap, store) in [(false, "Fixed"), (true, "Heap")] {
-                let prefix = format!("s{}", cases.len());
-                let setup = Setup { address: address.to_owned(), version, heap, prefix };
-                cases.push_back(Case {
-                    name: format!("{scenario} {number} {store}"),
-                    run: *run,
-                    setup,
-                });
+    let tokio: &[_] = &[(true, "tokio")];
+    let blocking: &[_] = &[(false, "Fixed"), (true, "Heap")];
+    for (scenarios, stores) in [(tokio_client::ALL, tokio), (scenarios::ALL, blocking)] {
+        for (scenario, versions, run) in scenarios {
+            for &(version, number) in *versions {
+                for &(heap, store) in stores {
+                    let prefix = format!("s{}", cases.len());
+                    let setup = Setup { address: address.to_owned(), version, heap, seed, prefix };
+                    let name = format!("{scenario} {number} {store}");
+                    cases.push_back(Case { name, run: *run, setup });
+                }
             }
         }
     }
@@ -155,7 +165,13 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     };
     let words: Vec<String> = arguments.collect();
-    let mut cases = cases(&address);
+    if address == "child" {
+        return tokio_client::child(&words);
+    }
+    let given = std::env::var("INTEROP_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = given.unwrap_or_else(|| fastrand::u64(..));
+    println!("seed {seed}");
+    let mut cases = cases(&address, seed);
     cases.retain(|case| words.is_empty() || words.iter().any(|word| case.name.contains(word)));
     let count = cases.len();
     let (cases, failures) = (Mutex::new(cases), Mutex::new(Vec::new()));

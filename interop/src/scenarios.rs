@@ -18,10 +18,10 @@ mod subscriptions;
 mod volume;
 mod will;
 
-type Versions = &'static [(Version, &'static str)];
+pub(crate) type Versions = &'static [(Version, &'static str)];
 
 const EVERY: Versions = &[(Version::V3_1, "3.1"), (Version::V3_1_1, "3.1.1"), (Version::V5, "5.0")];
-const BOTH: Versions = &[(Version::V3_1_1, "3.1.1"), (Version::V5, "5.0")];
+pub(crate) const BOTH: Versions = &[(Version::V3_1_1, "3.1.1"), (Version::V5, "5.0")];
 const V5: Versions = &[(Version::V5, "5.0")];
 
 pub(crate) type Scenario = (&'static str, Versions, fn(&Setup) -> Result<()>);
@@ -77,4 +77,4 @@ pub(crate) const ALL: &[Scenario] = &[
     ("server keep alive", V5, limits::server_keep_alive),
 ];
 
-const EACH: [QoS; 3] = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce];
+pub(crate) const EACH: [QoS; 3] = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce];

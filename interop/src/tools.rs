@@ -1,6 +1,8 @@
 //! mosquitto's own clients.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use mqtt_core::{QoS, Version};
@@ -129,4 +131,13 @@ impl Drop for Subscriber {
 /// What a line of `%t %q %r %x` looks like.
 pub(crate) fn line(topic: &str, qos: QoS, retain: bool, payload: &[u8]) -> String {
     format!("{topic} {} {} {}", qos as u8, u8::from(retain), hex(payload))
+}
+
+/// Makes a password file for one user.
+pub(crate) fn add_user(passwords: &Path, user: &str, password: &str) -> Result<()> {
+    File::create(passwords)?;
+    let mut command = Command::new("mosquitto_passwd");
+    command.arg("-b").arg(passwords).args([user, password]).stderr(Stdio::null());
+    let status = command.status()?;
+    ensure(status.success(), || format!("mosquitto_passwd: {status}"))
 }

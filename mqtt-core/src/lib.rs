@@ -116,7 +116,7 @@ pub mod wire;
 pub use client::Client;
 pub use error::{DecodeError, EncodeError, Error, PublishError, SendError, Violation};
 pub use event::{Event, Message, Receipt, TopicName};
-pub use link::{Acknowledgement, Config, Limits};
+pub use link::{Acknowledgement, Config, Limits, Overrun};
 pub use reason::ReasonCode;
 pub use sink::{Buffer, MIN_SINK, Payload, Sink};
 pub use time::Instant;

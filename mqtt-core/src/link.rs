@@ -31,6 +31,19 @@ pub enum Acknowledgement {
     Manual,
 }
 
+/// What is done about a peer that has more publishes unacknowledged than it was told to (5.0).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Overrun {
+    /// The connection ends with [`ReasonCode::ReceiveMaximumExceeded`](crate::ReasonCode).
+    #[default]
+    Disconnect,
+    /// What is too much stays in the input, with everything behind it, until something has been
+    /// acknowledged, as before 5.0; the connection ends only if that cannot be. Some brokers exceed the
+    /// Receive Maximum when they have much to catch up with, and would do so again on each connection.
+    Wait,
+}
+
 /// What the application decides about its own end.
 ///
 /// ```
@@ -54,6 +67,8 @@ pub struct Config {
     /// takes: before 5.0, at least 1. More than some brokers take ends the connection; 20 is what is
     /// common.
     pub assumed_receive_maximum: u16,
+    /// What to do when the peer exceeds the Receive Maximum it was told.
+    pub overrun: Overrun,
     /// Whether to let topic aliases stand for outgoing topics, as far as the peer and the store
     /// have room for them.
     pub topic_aliases: bool,
@@ -69,6 +84,7 @@ impl Config {
         acknowledgement: Acknowledgement::Automatic,
         handshake_timeout: 10_000,
         assumed_receive_maximum: 20,
+        overrun: Overrun::Disconnect,
         topic_aliases: false,
     };
 }

@@ -5,9 +5,9 @@
 
 use mqtt_core::{
     Acknowledgement, Auth, Authentication, Client, Config, ConnAck, Connect, Disconnect, Event,
-    Filter, Instant, MIN_SINK, PacketId, Properties, Property, Publish, QoS, ReasonCode, Receipt,
-    RetainHandling, Sink, SubAck, Subscribe, Subscription, Text, Topic, UnsubAck, Unsubscribe,
-    Version, Will,
+    Filter, Instant, MIN_SINK, Overrun, PacketId, Properties, Property, Publish, QoS, ReasonCode,
+    Receipt, RetainHandling, Sink, SubAck, Subscribe, Subscription, Text, Topic, UnsubAck,
+    Unsubscribe, Version, Will,
     store::{Aliased, Fixed, Heap, Limits, Records, Store},
     wire::{Delivery, Packet},
 };
@@ -39,6 +39,7 @@ impl<S: Store> Chaos<S> {
             handshake_timeout: u32::from(number),
             topic_aliases: b % 2 == 0,
             assumed_receive_maximum: u16::from(a),
+            overrun: [Overrun::Disconnect, Overrun::Wait][usize::from(a / 2 % 2)],
         };
         Self {
             client: Client::with_config(version, store, config),

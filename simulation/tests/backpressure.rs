@@ -1,8 +1,10 @@
 //! Full sinks, small sinks, slow peers: everything waits, nothing is lost, and no gate stays closed.
 
+use std::collections::VecDeque;
+
 use mqtt_core::{
-    Acknowledgement, Config, ConnAck, Connect, Event, MIN_SINK, PacketId, PublishError, QoS,
-    ReasonCode, Sink,
+    Acknowledgement, Config, ConnAck, Connect, Error, Event, MIN_SINK, Overrun, PacketId,
+    PublishError, QoS, ReasonCode, Sink, Version, Violation,
     wire::{Delivery, Packet},
 };
 use simulation::{Manners, Note, Rng, Weather, story::*};
@@ -180,5 +182,42 @@ fn no_gate_stays_closed_after_a_cut() {
             assert_eq!(outcomes.count(), 8, "round {round}");
         }
         assert_eq!(pair.server.accepted.len(), 40);
+    }
+}
+
+/// Brokers that exceed Receive Maximum can be waited for, as those are that were told of none: nothing is
+/// lost. For what only the peer itself can free, nobody waits.
+#[test]
+fn a_peer_that_sends_too_much_can_be_waited_for() {
+    let acknowledgement = Acknowledgement::Manual;
+    let config = Config { acknowledgement, overrun: Overrun::Wait, ..Config::DEFAULT };
+    let connect = Connect { receive_maximum: 2, ..persistent(Version::V5) };
+    for qos in [QoS::AtLeastOnce, QoS::ExactlyOnce] {
+        let mut pair = talk_on(Version::V5, Small::new(), config, &connect, ConnAck::default());
+        for number in 1..=4 {
+            let delivery = Delivery { packet_id: PacketId::new(number), dup: false };
+            pair.server.send(&Packet::Publish(delivery, message("a", "b", qos)));
+        }
+        let mut receipts = VecDeque::new();
+        for (taken, reason) in [(2, ReasonCode::QuotaExceeded), (1, ReasonCode::Success)] {
+            let before = receipts.len();
+            receipts.extend(pair.events().into_iter().filter_map(|event| match event {
+                Event::Message(message) => message.receipt,
+                _ => None,
+            }));
+            assert_eq!((receipts.len() - before, pair.client.error), (taken, None));
+            pair.acknowledge(receipts.pop_front().unwrap(), reason).unwrap();
+        }
+        // The fourth has its place, or may still get it: from the third, which is ours to answer.
+        let place = usize::from(qos == QoS::AtLeastOnce);
+        assert_eq!((pair.events().len(), pair.client.error), (place, None));
+        pair.acknowledge(receipts.pop_front().unwrap(), ReasonCode::Success).unwrap();
+        pair.drive();
+        let error = Error::Protocol(Violation::ReceiveMaximumExceeded);
+        assert_eq!(
+            pair.client.error,
+            (qos == QoS::ExactlyOnce).then_some(error),
+            "only PUBREL can"
+        );
     }
 }

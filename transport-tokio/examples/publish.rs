@@ -25,7 +25,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
 
     // Now or not at all.
-    match client.try_publish(client.publish("example/publish", "now")) {
+    match client.publish("example/publish", "now").try_publish() {
         Ok(_) => println!("accepted"),
         Err(PublishError::Full) => println!("too much waits already"),
         Err(error) => return Err(error.into()),

@@ -25,13 +25,16 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             }
             Ok(()) = status.changed() => match &*status.borrow_and_update() {
                 Status::Reconnecting { cause, delay, .. } => println!("{cause}; again in {delay:?}"),
+                last if last.is_final() => {
+                    println!("{last:?}");
+                    break;
+                }
                 other => println!("{other:?}"),
             },
             result = tokio::signal::ctrl_c() => {
                 result?;
                 break;
             }
-            else => break, // the client has ended
         }
     }
     client.disconnect().await?;

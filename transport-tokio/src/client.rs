@@ -3,16 +3,16 @@
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use mqtt_core::{QoS, ReasonCode, TopicError};
+use mqtt_core::{Limits, QoS, ReasonCode, TopicError};
 use tokio::sync::watch;
 
 use crate::{
     commit::Committer,
     driver::{Driver, Task},
-    error::{ConnectError, ConnectionError, PublishError, SubscribeError},
+    error::{ConnectError, ConnectionError, SubscribeError},
     message::Message,
     options::Options,
-    publish::{Delivery, Publish},
+    publish::Publish,
     request::Requester,
     routes::{Interest, local},
     shared::Shared,
@@ -26,7 +26,8 @@ use crate::{
 ///
 /// One task does the IO, [spawned](Self::connect) or [polled by the caller](Self::new); nothing
 /// stalls because a handle is not used. When the last handle and the last stream are gone, the client
-/// sends what was accepted and disconnects.
+/// sends what was accepted and disconnects, if the runtime lasts so long: a program that ends calls
+/// [`disconnect`](Self::disconnect).
 ///
 /// ```no_run
 /// use transport_tokio::{Client, Options, QoS};
@@ -53,6 +54,9 @@ impl Client {
     /// Returns when the first connection has been accepted. See [`transport`](crate::transport) for the
     /// URLs there are.
     ///
+    /// What a resumed session holds arrives at once, before anything can be subscribed to: its streams
+    /// are to be declared in [`Options::streams`], or it is acknowledged unread.
+    ///
     /// # Errors
     ///
     /// [`ConnectError`] if the URL or the options make no sense, or the first connection fails: with
@@ -71,7 +75,8 @@ impl Client {
         Self::connect_with(connector, options).await
     }
 
-    /// As [`connect`](Self::connect), over whatever the connector opens.
+    /// As [`connect`](Self::connect), over whatever the connector opens. The options about TLS and
+    /// WebSockets are for URLs, and mean nothing here.
     ///
     /// # Errors
     ///
@@ -101,7 +106,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`ConnectError::Endpoint`] if the URL makes no sense; `ConnectionError::SessionFile` if its file cannot be used.
+    /// [`ConnectError::Endpoint`] if the URL makes no sense, [`ConnectionError::Options`] if the options
+    /// make none; `ConnectionError::SessionFile` if its file cannot be used. Reading that blocks.
     pub fn new(url: &str, options: Options) -> Result<(Self, Driver), ConnectError> {
         let (connector, options) = dial(url, options)?;
         Self::with_connector(connector, options)
@@ -111,11 +117,13 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// `ConnectionError::SessionFile` if its file cannot be used.
+    /// [`ConnectionError::Options`] if the options make no sense; `ConnectionError::SessionFile` if its
+    /// file cannot be used. Reading that blocks.
     pub fn with_connector(
         connector: impl Connector + 'static,
         mut options: Options,
     ) -> Result<(Self, Driver), ConnectError> {
+        options.check().map_err(ConnectionError::Options)?;
         let (committer, store, restored) = Committer::open(&options)?;
         let shared = Shared::new(&options, store, restored);
         let client = Self::handle(&shared); // before the streams, some of which may be gone already
@@ -151,12 +159,8 @@ impl Client {
             return Err(ConnectionError::Closed); // never: the sender is here
         };
         match &*status {
-            Status::Failed(error) => Err(error.clone()),
-            Status::TakenOver => {
-                Err(ConnectionError::Disconnected(ReasonCode::SessionTakenOver.into()))
-            }
             Status::Closed => Err(ConnectionError::Closed),
-            _ => Ok(()),
+            status => status.result(),
         }
     }
 
@@ -164,7 +168,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// Awaiting it gives [`PublishError`].
+    /// Awaiting it gives [`PublishError`](crate::PublishError).
     ///
     /// ```no_run
     /// # async fn example(client: transport_tokio::Client) {
@@ -180,28 +184,6 @@ impl Client {
         payload: impl Into<Bytes>,
     ) -> Publish<'a> {
         Publish::new(&self.shared, topic.into(), payload.into())
-    }
-
-    /// Publishes without waiting for anything: the message is accepted now, or not at all. What
-    /// becomes of it can be awaited.
-    ///
-    /// ```no_run
-    /// # fn example(client: transport_tokio::Client) {
-    /// use transport_tokio::{PublishError, QoS};
-    ///
-    /// match client.try_publish(client.publish("sensors/7", "21.5").qos(QoS::AtLeastOnce)) {
-    ///     Ok(delivery) => drop(delivery), // it is on its way
-    ///     Err(PublishError::Full) => {}   // the next reading will do
-    ///     Err(error) => eprintln!("{error}"),
-    /// }
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// [`PublishError::Full`] if [as much waits as may](Options::queue), and what awaiting it gives.
-    pub fn try_publish(&self, message: Publish<'_>) -> Result<Delivery, PublishError> {
-        message.now_or_never()
     }
 
     /// A subscription to be made, when it is awaited: see [`Subscribe`].
@@ -227,7 +209,8 @@ impl Client {
     }
 
     /// Subscribes and calls a function for each message, in a task of its own, until the subscription
-    /// ends or the task is aborted.
+    /// ends or the task is aborted. Dropping the task's handle lets it go on, and the client with it; a
+    /// function that panics ends it.
     ///
     /// # Errors
     ///
@@ -300,13 +283,23 @@ impl Client {
         self.shared.with(|state| state.assigned.as_deref().map(String::from))
     }
 
+    /// What the server has told that it takes; without a connection, and before 5.0, nothing is limited.
+    pub fn limits(&self) -> Limits {
+        self.shared.with(|state| state.machine.limits())
+    }
+
+    /// Seconds of keep alive, as agreed with the server.
+    pub fn keep_alive(&self) -> u16 {
+        self.shared.with(|state| state.machine.keep_alive())
+    }
+
     /// What the server has told as the basis for response topics (5.0).
     pub fn response_information(&self) -> Option<String> {
         self.shared.with(|state| state.response_information.as_deref().map(String::from))
     }
 
     /// A stream of the messages that match a filter, without subscribing to it: of those that arrive
-    /// anyway. `#` is all but those whose topics begin with `$`.
+    /// anyway, each as often as it arrives. `#` is all but those whose topics begin with `$`.
     ///
     /// # Errors
     ///
@@ -323,7 +316,7 @@ impl Client {
         listen(&self.shared, Interest::Unclaimed)
     }
 
-    /// How the connection stands, now and whenever it changes.
+    /// How the connection stands, now and whenever it changes, until it [is final](Status::is_final).
     ///
     /// ```no_run
     /// # async fn example(client: transport_tokio::Client) {
@@ -332,8 +325,9 @@ impl Client {
     /// let mut status = client.status();
     /// while status.changed().await.is_ok() {
     ///     match &*status.borrow_and_update() {
-    ///         Status::Connected { session_present } => println!("connected {session_present}"),
+    ///         Status::Connected { session_present, .. } => println!("connected {session_present}"),
     ///         Status::Reconnecting { attempt, cause, .. } => println!("{attempt}: {cause}"),
+    ///         last if last.is_final() => break,
     ///         other => println!("{other:?}"),
     ///     }
     /// }
@@ -433,7 +427,7 @@ impl Default for Farewell {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Unfinished {
-    /// How many. Each was told [`PublishError::Closed`].
+    /// How many. Each was told [`PublishError::Closed`](crate::PublishError::Closed).
     pub publishes: usize,
 }
 

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use mqtt_core::{Disconnect, Error, Instant, Property, ReasonCode};
+use mqtt_core::{Disconnect, Error, Instant, Property, ReasonCode, Receipt};
 use tokio::{
     io::{AsyncReadExt, AsyncWrite, AsyncWriteExt},
     time::{self, Sleep},
@@ -19,6 +19,7 @@ use tracing::Instrument;
 use crate::{
     commit::Committer,
     error::ConnectionError,
+    inbox::Inbox,
     options::{Options, Reconnect},
     out::{Out, SLICES},
     receive::Received,
@@ -28,12 +29,13 @@ use crate::{
     transport::{BoxedTransport, Connector},
 };
 
-/// Does the IO of a [`Client`](crate::Client) while it is polled, and ends with it.
+/// Does the IO of a [`Client`](crate::Client) while it is polled, and ends with it: with an error, unless the
+/// client was closed by its own side.
 ///
 /// [`Client::connect`](crate::Client::connect) spawns it; [`Client::new`](crate::Client::new) gives it
 /// to whoever wants to poll it otherwise: in a `select!`, on a `LocalSet`, beside others in one task.
 #[must_use = "nothing happens unless it is polled"]
-pub struct Driver(Pin<Box<dyn Future<Output = ()> + Send>>);
+pub struct Driver(Pin<Box<dyn Future<Output = Result<(), ConnectionError>> + Send>>);
 
 impl Driver {
     pub(crate) fn new(task: Task) -> Self {
@@ -49,15 +51,18 @@ impl std::fmt::Debug for Driver {
 }
 
 impl Future for Driver {
-    type Output = ();
+    type Output = Result<(), ConnectionError>;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         self.0.as_mut().poll(cx)
     }
 }
 
 /// How often a turn goes on before other tasks have theirs.
 const ROUNDS: usize = 16;
+
+/// How long readers may take to catch up before more is received, in milliseconds.
+const CATCH_UP: u64 = 10;
 
 /// How long the server may take to see a connection out.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -69,11 +74,15 @@ pub(crate) struct Task {
     options: Options,
     committer: Committer,
     received: Received,
+    /// Acknowledgements that are being passed on.
+    answers: Vec<(Receipt, ReasonCode)>,
     /// What is being sent: what the changes that have been committed allow.
     sending: Out,
     /// Something has been written and not flushed.
     unflushed: bool,
     timer: Timer,
+    /// Readers that are given time, and until when.
+    waiting: Option<(Instant, Vec<Arc<Inbox>>)>,
     /// Whether there has been a connection.
     connected: bool,
     /// Since when there is one.
@@ -119,9 +128,11 @@ impl Task {
             options,
             committer,
             received: Received::default(),
+            answers: Vec::new(),
             sending: Out::default(),
             unflushed: false,
             timer: Timer::default(),
+            waiting: None,
             connected: false,
             since: None,
             failures: 0,
@@ -130,11 +141,12 @@ impl Task {
     }
 
     /// One connection after the other. The end is told when the task is dropped.
-    async fn run(mut self) {
+    async fn run(mut self) -> Result<(), ConnectionError> {
         let mut attempt = 0;
         self.last = loop {
             let end = self.connection().await;
             self.received.clear();
+            self.waiting = None;
             self.sending.clear();
             self.shared.with(State::disconnected);
             let cause = match end {
@@ -158,6 +170,7 @@ impl Task {
         if let Err(error) = self.commit().await {
             tracing::warn!(%error, "the last changes are not in the session file");
         }
+        self.last.result()
     }
 
     /// How long to wait before the next attempt. A connection that was lost at once is no success:
@@ -178,7 +191,8 @@ impl Task {
         }
         let first = !self.connected && !self.options.retry_first;
         let often = self.options.reconnect.attempts.is_some_and(|attempts| attempt > attempts);
-        (first || often || cause.is_permanent()).then(|| Status::Failed(cause.clone()))
+        (first || often || cause.is_permanent(self.connected))
+            .then(|| Status::Failed(cause.clone()))
     }
 
     /// One connection, from its opening to its end.
@@ -274,7 +288,9 @@ impl Task {
     fn poll_turn(&mut self, cx: &mut Context<'_>, io: &mut BoxedTransport) -> Poll<End> {
         self.shared.driver.register(cx.waker());
         for _ in 0..ROUNDS {
-            let read = match self.poll_read(cx, io) {
+            let waits = self.waits(cx);
+            let read = if waits { Poll::Pending } else { self.poll_read(cx, io) };
+            let read = match read {
                 Poll::Ready(read) => Some(read),
                 Poll::Pending => None,
             };
@@ -284,7 +300,7 @@ impl Task {
             }
             let now = self.shared.now();
             let full = self.received.is_full();
-            let Work { worked, woke } = match self.process(now) {
+            let Work { worked, woke } = match self.process(now, waits) {
                 Ok(work) => work,
                 Err(end) => return Poll::Ready(end),
             };
@@ -315,6 +331,19 @@ impl Task {
         Poll::Pending
     }
 
+    /// Whether nothing is to be received yet, because readers are catching up.
+    fn waits(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some((until, inboxes)) = &mut self.waiting else { return false };
+        inboxes.retain(|inbox| inbox.is_behind(cx.waker()));
+        if inboxes.is_empty() || *until <= self.shared.now() {
+            for inbox in inboxes {
+                inbox.give_up();
+            }
+            self.waiting = None;
+        }
+        self.waiting.is_some()
+    }
+
     fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
@@ -327,13 +356,19 @@ impl Task {
 
     /// Understands what has been received, passes on what has been asked for, and fetches what is to be
     /// sent.
-    fn process(&mut self, now: Instant) -> Result<Work, End> {
-        let Self { shared, received, options, sending, committer, .. } = self;
-        let answers = shared.take_answers();
+    fn process(&mut self, now: Instant, waits: bool) -> Result<Work, End> {
+        let Self { shared, received, answers, options, sending, committer, waiting, .. } = self;
+        shared.swap_answers(answers);
         shared.with(|state| {
-            let processed = received.process(now, state, &mut options.authenticator);
-            state.recover_lost(now);
-            let more = processed?;
+            let mut more = false;
+            if !waits {
+                let processed = received.process(now, state, &mut options.authenticator);
+                state.recover_lost(now);
+                more = processed?;
+                if !state.crowded.is_empty() {
+                    *waiting = Some((now + CATCH_UP, std::mem::take(&mut state.crowded)));
+                }
+            }
             state.pump(now, answers);
             if let Some(closing) = state.closing.clone()
                 && (closing.until <= now || state.has_finished() && sending.is_empty())
@@ -435,6 +470,9 @@ impl Task {
     }
 
     fn deadline(&self) -> Option<Instant> {
+        if let Some((until, _)) = self.waiting {
+            return Some(until); // before everything else
+        }
         self.shared.with(|state| {
             let closing = state.closing.as_ref().map(|closing| closing.until);
             [state.machine.deadline(), closing].into_iter().flatten().min()

@@ -8,24 +8,30 @@ use crate::{message::PropertyError, transport::EndpointError};
 
 /// Why a server says no.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Refusal {
     /// The reason code.
     pub reason: ReasonCode,
     /// What the server adds for people (5.0).
     pub explanation: Option<Arc<str>>,
+    /// Another server to use (5.0).
+    pub server_reference: Option<Arc<str>>,
 }
 
 impl From<ReasonCode> for Refusal {
     fn from(reason: ReasonCode) -> Self {
-        Self { reason, explanation: None }
+        Self { reason, explanation: None, server_reference: None }
     }
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?} (0x{:02x})", self.reason, self.reason.as_u8())?;
-        match &self.explanation {
-            Some(explanation) => write!(f, ", {explanation:?}"),
+        if let Some(explanation) = &self.explanation {
+            write!(f, ", {explanation:?}")?;
+        }
+        match &self.server_reference {
+            Some(server) => write!(f, ", use {server:?}"),
             None => Ok(()),
         }
     }
@@ -50,28 +56,27 @@ pub enum ConnectionError {
     /// The [authenticator](crate::Authenticator) gave up, or does not trust the server.
     NotTrusted,
     /// The options make no valid CONNECT: the caller's fault.
-    Options(mqtt_core::SendError),
+    Options(Invalid),
     /// The session's file failed; nothing has been sent of which it does not know.
     #[cfg(feature = "persistence")]
     SessionFile(Arc<crate::SessionFileError>),
 }
 
 impl ConnectionError {
-    /// Whether trying again would meet the same answer.
-    pub(crate) fn is_permanent(&self) -> bool {
+    /// Whether trying again would meet the same answer. A server that has accepted the client before may
+    /// have trouble with whom it asks.
+    pub(crate) fn is_permanent(&self, accepted_before: bool) -> bool {
         match self {
-            Self::Refused(refusal) | Self::Disconnected(refusal) => matches!(
-                refusal.reason,
+            Self::Refused(refusal) | Self::Disconnected(refusal) => match refusal.reason {
+                ReasonCode::Banned | ReasonCode::ServerMoved => true,
                 ReasonCode::UnsupportedProtocolVersion
-                    | ReasonCode::ClientIdentifierNotValid
-                    | ReasonCode::BadUserNameOrPassword
-                    | ReasonCode::NotAuthorized
-                    | ReasonCode::Banned
-                    | ReasonCode::BadAuthenticationMethod
-                    | ReasonCode::SessionTakenOver
-                    | ReasonCode::UseAnotherServer
-                    | ReasonCode::ServerMoved
-            ),
+                | ReasonCode::ClientIdentifierNotValid
+                | ReasonCode::BadUserNameOrPassword
+                | ReasonCode::NotAuthorized
+                | ReasonCode::BadAuthenticationMethod
+                | ReasonCode::UseAnotherServer => !accepted_before,
+                _ => false,
+            },
             Self::NotTrusted | Self::Options(_) => true,
             #[cfg(feature = "persistence")]
             Self::SessionFile(_) => true,
@@ -100,11 +105,9 @@ impl fmt::Display for ConnectionError {
 impl std::error::Error for ConnectionError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Transport(error) => Some(&**error),
+            Self::Transport(error) => error.source(),
             #[cfg(feature = "persistence")]
-            Self::SessionFile(error) => Some(&**error),
-            Self::Protocol(error) => Some(error),
-            Self::Options(error) => Some(error),
+            Self::SessionFile(error) => error.source(),
             _ => None,
         }
     }
@@ -144,7 +147,7 @@ impl fmt::Display for ConnectError {
 impl std::error::Error for ConnectError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Endpoint(error) => Some(error),
+            Self::Endpoint(error) => error.source(),
             Self::Connection(error) => error.source(),
         }
     }
@@ -186,6 +189,24 @@ impl fmt::Display for Invalid {
 
 impl std::error::Error for Invalid {}
 
+impl From<EncodeError> for Invalid {
+    fn from(error: EncodeError) -> Self {
+        Self::Packet(error)
+    }
+}
+
+impl From<TextError> for Invalid {
+    fn from(error: TextError) -> Self {
+        Self::Text(error)
+    }
+}
+
+impl From<TopicError> for Invalid {
+    fn from(error: TopicError) -> Self {
+        Self::Topic(error)
+    }
+}
+
 impl From<PropertyError> for Invalid {
     fn from(error: PropertyError) -> Self {
         match error {
@@ -201,19 +222,20 @@ impl From<PropertyError> for Invalid {
 pub enum PublishError {
     /// It can stand in no packet: the caller's fault.
     Invalid(Invalid),
-    /// It is larger than the server takes [MQTT-3.2.2-15], or than a packet can be.
+    /// It is larger than the server takes [MQTT-3.2.2-15], than a packet can be, or than
+    /// [may be in flight](crate::Options::in_flight).
     TooLarge,
     /// The server has told that it would refuse it: its QoS [MQTT-3.2.2-11] or that it is retained
     /// [MQTT-3.2.2-14].
     Unsupported(ReasonCode),
     /// The server has refused it (5.0).
     Refused(Refusal),
-    /// Its expiry interval passed before it could be sent.
+    /// Its expiry interval passed before it could be sent; told when there is a connection to send it on.
     Expired,
     /// The server has forgotten the session in the middle of a QoS 2 delivery: it may have had the
     /// message or not. (One at QoS 1 is published again instead.)
     SessionLost,
-    /// As much waits as may; only [`try_publish`](crate::Client::try_publish) says so.
+    /// As much waits as may; only [`try_publish`](crate::Publish::try_publish) says so.
     Full,
     /// The client has been disconnected. A message that had been accepted may have been delivered;
     /// with a session file it is kept there.
@@ -224,7 +246,7 @@ impl fmt::Display for PublishError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Invalid(error) => error.fmt(f),
-            Self::TooLarge => f.write_str("larger than the server takes"),
+            Self::TooLarge => f.write_str("larger than the server takes, or than may be in flight"),
             Self::Unsupported(reason) => write!(f, "not supported by the server: {reason:?}"),
             Self::Refused(refusal) => write!(f, "refused: {refusal}"),
             Self::Expired => f.write_str("expired before it could be sent"),

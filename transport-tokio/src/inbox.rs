@@ -12,7 +12,9 @@ use crate::{error::SubscribeError, message::Message};
 
 /// How much an unread stream keeps.
 ///
-/// This limits what the server does not have to be told about: QoS 0. A message that does not fit is
+/// This limits what the server does not have to be told about: QoS 0. When half of it is used, the client stops
+/// receiving for a moment, ten milliseconds at most, so that a reader that is merely slower than the network
+/// can catch up; one that does not read keeps nobody waiting twice. A message that then does not fit is
 /// dropped, and [counted](crate::Messages::dropped). Messages at QoS 1 and 2 always fit: as long as
 /// they are unread they are not acknowledged, and the server sends no more than
 /// [`receive_maximum`](crate::Options::receive_maximum) of them. When the server has lost the session,
@@ -62,8 +64,23 @@ struct State {
     unreliable: usize,
     bytes: usize,
     dropped: u64,
+    /// How it stands with a reader that may be slower than the network.
+    pace: Pace,
+    /// Whom to wake when it has caught up.
+    driver: Option<Waker>,
     reader: Option<Waker>,
     end: Option<Option<SubscribeError>>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Pace {
+    /// It reads.
+    #[default]
+    Good,
+    /// It has much to read, and is given some time.
+    Behind,
+    /// It has had its time.
+    Lost,
 }
 
 /// What became of a message.
@@ -71,6 +88,8 @@ struct State {
 pub(crate) enum Pushed {
     /// It waits to be read, by this reader.
     Kept(Option<Waker>),
+    /// The same; and the reader may need time to catch up.
+    Crowded(Option<Waker>),
     /// There was no room.
     Dropped,
 }
@@ -94,13 +113,36 @@ impl Inbox {
             state.bytes += len;
         }
         state.messages.push_back(delivery);
-        Pushed::Kept(state.reader.take())
+        let reader = state.reader.take();
+        if state.pace == Pace::Good && state.is_filled(2) {
+            state.pace = Pace::Behind;
+            return Pushed::Crowded(reader);
+        }
+        Pushed::Kept(reader)
+    }
+
+    /// Whether the reader is still behind; if so, the task is woken when it no longer is.
+    pub(crate) fn is_behind(&self, driver: &Waker) -> bool {
+        let mut state = self.lock();
+        let behind = state.pace == Pace::Behind;
+        state.driver = behind.then(|| driver.clone());
+        behind
+    }
+
+    /// The reader gets no more time, until it has caught up by itself.
+    pub(crate) fn give_up(&self) {
+        let mut state = self.lock();
+        state.driver = None;
+        if state.pace == Pace::Behind {
+            state.pace = Pace::Lost;
+        }
     }
 
     /// The next one. `None` when there will be none any more.
     pub(crate) fn poll(&self, cx: &mut Context<'_>) -> Poll<Option<Delivery>> {
         let mut state = self.lock();
         if let Some(delivery) = state.pop() {
+            state.wake_driver();
             return Poll::Ready(Some(delivery));
         }
         if state.end.is_some() {
@@ -115,7 +157,10 @@ impl Inbox {
 
     /// The next one, if it is there.
     pub(crate) fn pop(&self) -> Option<Delivery> {
-        self.lock().pop()
+        let mut state = self.lock();
+        let delivery = state.pop();
+        state.wake_driver();
+        delivery
     }
 
     /// Forgets QoS 1 messages that came before `connection`: the server sends them again.
@@ -147,6 +192,10 @@ impl Inbox {
         *dropped - before
     }
 
+    pub(crate) fn set_limits(&self, limits: StreamLimits) {
+        self.lock().limits = limits;
+    }
+
     /// Nothing will come after what is there. The first cause stays.
     pub(crate) fn end(&self, cause: Option<SubscribeError>) -> Option<Waker> {
         let mut state = self.lock();
@@ -172,6 +221,22 @@ impl Inbox {
 }
 
 impl State {
+    /// Whether at least one in `part` of what may be kept is there.
+    const fn is_filled(&self, part: usize) -> bool {
+        self.unreliable > self.limits.messages / part
+            || self.unreliable > 1 && self.bytes > self.limits.bytes / part
+    }
+
+    /// The reader has caught up.
+    fn wake_driver(&mut self) {
+        if self.pace != Pace::Good && !self.is_filled(4) {
+            self.pace = Pace::Good;
+            if let Some(driver) = self.driver.take() {
+                driver.wake();
+            }
+        }
+    }
+
     fn pop(&mut self) -> Option<Delivery> {
         let delivery = self.messages.pop_front()?;
         if delivery.receipt.is_none() {

@@ -80,15 +80,15 @@ pub use error::{ConnectError, ConnectionError, Invalid, PublishError, Refusal, S
 pub use inbox::StreamLimits;
 pub use message::{Message, PublishProperties};
 pub use mqtt_core::{
-    self, EncodeError, QoS, ReasonCode, RetainHandling, TextError, TopicError, Version,
+    self, EncodeError, Limits, QoS, ReasonCode, RetainHandling, TextError, TopicError, Version,
 };
-pub use options::{Authenticator, InFlight, Options, Reconnect, Will};
+pub use options::{Authenticator, Credentials, InFlight, Options, Reconnect, Will};
 pub use outcome::Published;
 pub use publish::{Delivery, Publish, Publishing};
 pub use queue::QueueLimits;
 pub use request::{RequestError, Requester};
 pub use status::{Counters, Status};
-pub use stream::{Ack, Messages, Streams, Subscribe};
+pub use stream::{Ack, Messages, Streams, Subscribe, SubscribeOptions};
 
 #[doc = include_str!("coming_from_rumqttc.md")]
 pub mod coming_from_rumqttc {}

@@ -25,6 +25,26 @@ pub struct Message {
 }
 
 impl Message {
+    /// A message as it might arrive, at QoS 0 and with these properties: to try out what handles
+    /// messages.
+    ///
+    /// ```
+    /// use transport_tokio::{Message, PublishProperties, QoS};
+    ///
+    /// let message = Message::new("sensors/7", "21.5", PublishProperties::default());
+    /// assert_eq!(&*message.topic, "sensors/7");
+    /// assert_eq!(message.qos, QoS::AtMostOnce);
+    /// ```
+    pub fn new(
+        topic: impl Into<Arc<str>>,
+        payload: impl Into<Bytes>,
+        properties: PublishProperties,
+    ) -> Self {
+        let properties = (properties != PublishProperties::NONE).then(|| Box::new(properties));
+        let (topic, payload, qos) = (topic.into(), payload.into(), QoS::AtMostOnce);
+        Self { topic, payload, qos, retain: false, dup: false, properties }
+    }
+
     /// Its properties; those of a message without any are all absent.
     pub fn properties(&self) -> &PublishProperties {
         self.properties.as_deref().unwrap_or(const { &PublishProperties::NONE })
@@ -58,9 +78,6 @@ pub struct PublishProperties {
     pub correlation_data: Option<Bytes>,
     /// Names and values for applications to agree on, in order.
     pub user_properties: Vec<(String, String)>,
-    /// The identifiers of the subscriptions that a message matched. Those of one to be published
-    /// have to be left to the server [MQTT-3.3.4-6].
-    pub subscription_identifiers: Vec<u32>,
 }
 
 impl PublishProperties {
@@ -71,7 +88,6 @@ impl PublishProperties {
         response_topic: None,
         correlation_data: None,
         user_properties: Vec::new(),
-        subscription_identifiers: Vec::new(),
     };
 
     /// About how many bytes it takes.
@@ -83,9 +99,13 @@ impl PublishProperties {
             + size_of::<Self>()
     }
 
-    /// Copies what a packet has; `None` if that is nothing.
+    /// Copies what a packet has; `None` if that is nothing. Topic aliases and subscription identifiers
+    /// are the client's own affair.
     pub(crate) fn from_packet(properties: Properties<'_>) -> Option<Box<Self>> {
-        if properties.is_empty() {
+        let own = |property| {
+            !matches!(property, Property::TopicAlias(_) | Property::SubscriptionIdentifier(_))
+        };
+        if properties.is_empty() || !properties.iter().any(own) {
             return None;
         }
         let mut own = Self::NONE;
@@ -101,8 +121,7 @@ impl PublishProperties {
                 Property::UserProperty(UserProperty { name, value }) => {
                     own.user_properties.push((name.as_str().into(), value.as_str().into()));
                 }
-                Property::SubscriptionIdentifier(id) => own.subscription_identifiers.push(id),
-                _ => {} // a topic alias, which has been dealt with
+                _ => {}
             }
         }
         Some(Box::new(own))
@@ -128,10 +147,39 @@ impl PublishProperties {
         for (name, value) in &self.user_properties {
             list.push(Property::UserProperty(UserProperty::new(name, value)?));
         }
-        list.extend(
-            self.subscription_identifiers.iter().copied().map(Property::SubscriptionIdentifier),
-        );
         Ok(list)
+    }
+}
+
+/// The subscriptions for which a server says that it has sent a message; mostly one, or none.
+#[derive(Debug, Default)]
+pub(crate) struct Identifiers {
+    first: Option<u32>,
+    more: Vec<u32>,
+}
+
+impl Identifiers {
+    pub(crate) fn from_packet(properties: Properties<'_>) -> Self {
+        let mut identifiers = Self::default();
+        if properties.is_empty() {
+            return identifiers;
+        }
+        for property in properties {
+            match (property, identifiers.first) {
+                (Property::SubscriptionIdentifier(id), None) => identifiers.first = Some(id),
+                (Property::SubscriptionIdentifier(id), _) => identifiers.more.push(id),
+                _ => {}
+            }
+        }
+        identifiers
+    }
+
+    pub(crate) fn contains(&self, id: u32) -> bool {
+        self.first == Some(id) || self.more.contains(&id)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = u32> {
+        self.first.into_iter().chain(self.more.iter().copied())
     }
 }
 

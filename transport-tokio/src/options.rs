@@ -4,17 +4,20 @@ use std::{fmt, time::Duration};
 
 use bytes::Bytes;
 use mqtt_core::{
-    Authentication, Config, Connect, EncodeError, List, Properties, Property, QoS, SendError, Text,
-    Topic, UserProperty, Version, store,
+    Authentication, Config, Connect, EncodeError, List, Overrun, Properties, Property, QoS,
+    SendError, Text, Topic, UserProperty, Version, store, wire::Packet,
 };
 
 use crate::{
+    error::Invalid,
     message::{PropertyError, PublishProperties},
     queue::QueueLimits,
     stream::Streams,
 };
 
 /// How a client connects and behaves.
+///
+/// A literal should end with `..Options::default()`: features add fields.
 ///
 /// The defaults speak MQTT 5.0, begin with a new session that outlives outages of up to five minutes,
 /// and reconnect for ever once the first connection has succeeded.
@@ -55,12 +58,15 @@ pub struct Options {
     pub user_name: Option<String>,
     /// The user's password, at most 65,535 bytes. One in the URL comes first.
     pub password: Option<Bytes>,
+    /// Asked for user and password before each connection, for those that expire; what it says comes
+    /// first. Must not block.
+    pub credentials: Option<Box<dyn FnMut() -> Credentials + Send>>,
     /// What the server publishes when the connection is lost.
     pub will: Option<Will>,
     /// How many QoS 1 and 2 messages may be unread at a time, at least 1. By default 256.
     ///
-    /// A 5.0 server sends no more. A 3.1.1 server cannot be told: beyond, QoS 1 messages stay in the
-    /// socket, with everything behind them, and more QoS 2 messages end the connection.
+    /// A 5.0 server sends no more. An earlier one cannot be told, and some exceed it: what is beyond stays
+    /// in the socket, with everything behind it, until something has been read.
     pub receive_maximum: u16,
     /// The longest packet to receive, in bytes. By default 16 MiB. A longer one ends the connection.
     ///
@@ -114,6 +120,7 @@ impl Default for Options {
             session_expiry_interval: 300,
             user_name: None,
             password: None,
+            credentials: None,
             will: None,
             receive_maximum: 256,
             maximum_packet_size: 16 * 1024 * 1024,
@@ -154,12 +161,28 @@ impl fmt::Debug for Options {
     }
 }
 
+/// Who the client is.
+#[derive(Clone, Default)]
+pub struct Credentials {
+    /// The user, if the server asks for one.
+    pub user_name: Option<String>,
+    /// The user's password or token, at most 65,535 bytes.
+    pub password: Option<Bytes>,
+}
+
+impl fmt::Debug for Credentials {
+    /// Without the password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials").field("user_name", &self.user_name).finish_non_exhaustive()
+    }
+}
+
 /// How many publishes may be sent and not acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InFlight {
-    /// How many, at least 1.
+    /// How many; 0 is taken for 1.
     pub messages: u16,
-    /// Bytes of their packets. A longer message is never sent.
+    /// Bytes of their packets. A longer message is [too large](crate::PublishError::TooLarge).
     pub bytes: usize,
 }
 
@@ -209,8 +232,9 @@ impl Will {
     }
 }
 
-/// How a lost connection is replaced: the n-th attempt waits a random time of up to
-/// `first * 2^n`, and at most `longest`, so that a crowd of clients does not come back at once.
+/// How a lost connection is replaced: the first attempt waits a random time of up to `first`, each further
+/// one of up to twice as much as the one before and at most `longest`, so that a crowd of clients does not
+/// come back at once. A connection that has not lasted as long as `longest` counts as an attempt in this.
 ///
 /// ```
 /// use std::time::Duration;
@@ -273,6 +297,8 @@ impl Options {
             acknowledgement: mqtt_core::Acknowledgement::Manual,
             handshake_timeout,
             assumed_receive_maximum: self.assumed_receive_maximum,
+            // Brokers that catch up send more than they may; to hang up on them would be for ever.
+            overrun: Overrun::Wait,
             topic_aliases: self.outbound_topic_aliases > 0,
         }
     }
@@ -287,22 +313,46 @@ impl Options {
         }
     }
 
+    /// Whether they make a CONNECT.
+    pub(crate) fn check(&self) -> Result<(), Invalid> {
+        self.with_connect(self.clean_start, None, |connect| {
+            if connect.receive_maximum == 0 || connect.maximum_packet_size == Some(0) {
+                return Err(EncodeError::Property.into());
+            }
+            let packet = Packet::Connect(self.version, *connect);
+            Ok(packet.encoded_len(self.version).map(drop)?)
+        })
+    }
+
     /// Gives CONNECT to `send`.
     pub(crate) fn connect(
         &mut self,
         clean_start: bool,
         send: impl FnOnce(&Connect<'_>) -> Result<(), SendError>,
-    ) -> Result<(), SendError> {
-        let invalid = || SendError::Invalid(EncodeError::TooLong);
-        let property = |_| SendError::Invalid(EncodeError::Property);
+    ) -> Result<(), Invalid> {
+        if let Some(credentials) = &mut self.credentials {
+            let Credentials { user_name, password } = credentials();
+            (self.user_name, self.password) = (user_name, password);
+        }
         let data = self.authenticator.as_mut().and_then(|authenticator| authenticator.start());
-        let text = |text| Text::new(text).map_err(|_| invalid());
-        let will_properties = self.will.as_ref().map_or(Ok(Vec::new()), Will::properties);
-        let will_properties = will_properties.map_err(property)?;
+        self.with_connect(clean_start, data.as_deref(), |connect| {
+            send(connect).map_err(|error| match error {
+                SendError::Invalid(error) => error.into(),
+                _ => EncodeError::TooLong.into(), // there is room for every CONNECT
+            })
+        })
+    }
+
+    fn with_connect(
+        &self,
+        clean_start: bool,
+        data: Option<&[u8]>,
+        act: impl FnOnce(&Connect<'_>) -> Result<(), Invalid>,
+    ) -> Result<(), Invalid> {
+        let will_properties = self.will.as_ref().map_or(Ok(Vec::new()), Will::properties)?;
         let will = match &self.will {
             Some(will) => Some(mqtt_core::Will {
-                topic: Topic::new(&will.topic)
-                    .map_err(|_| SendError::Invalid(EncodeError::TopicName))?,
+                topic: Topic::new(&will.topic)?,
                 payload: &will.payload,
                 qos: will.qos,
                 retain: will.retain,
@@ -310,26 +360,23 @@ impl Options {
             }),
             None => None,
         };
-        let user_properties = self
-            .user_properties
-            .iter()
-            .map(|(name, value)| UserProperty::new(name, value))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|_| invalid())?;
+        let mut user_properties = Vec::with_capacity(self.user_properties.len());
+        for (name, value) in &self.user_properties {
+            user_properties.push(UserProperty::new(name, value)?);
+        }
         let authentication = match &self.authenticator {
-            Some(authenticator) => Some(Authentication {
-                method: text(authenticator.method())?,
-                data: data.as_deref(),
-            }),
+            Some(authenticator) => {
+                Some(Authentication { method: Text::new(authenticator.method())?, data })
+            }
             None => None,
         };
         let v5 = self.version.is_v5();
-        send(&Connect {
-            client_id: text(&self.client_id)?,
+        act(&Connect {
+            client_id: Text::new(&self.client_id)?,
             clean_start,
             keep_alive: self.keep_alive,
             will,
-            user_name: self.user_name.as_deref().map(text).transpose()?,
+            user_name: self.user_name.as_deref().map(Text::new).transpose()?,
             password: self.password.as_deref(),
             session_expiry_interval: if v5 { self.session_expiry_interval } else { 0 },
             receive_maximum: self.receive_maximum,

@@ -14,7 +14,8 @@ const RESERVE: usize = 256 * MIN_SINK;
 /// The shortest payload, in bytes, that is shared instead of copied.
 const MIN_SHARED: usize = 4 * 1024;
 
-/// What a drained buffer keeps of its capacity, in bytes.
+/// What a drained buffer keeps of its capacity, in bytes: at least, and at most.
+const MIN_KEPT: usize = 4 * 1024;
 const MAX_KEPT: usize = 2 * LIMIT;
 
 /// How many pieces are given to one write.
@@ -27,6 +28,8 @@ const MAX_GONE: usize = 32 * 1024;
 #[derive(Debug)]
 pub(crate) struct Out {
     bytes: Vec<u8>,
+    /// How long `bytes` has been of late.
+    usual: usize,
     /// How much of `bytes` has gone.
     gone: usize,
     /// Each with the length that `bytes` had before it.
@@ -43,7 +46,7 @@ pub(crate) struct Out {
 impl Default for Out {
     fn default() -> Self {
         let shared = VecDeque::new();
-        Self { bytes: Vec::new(), gone: 0, shared, len: 0, beyond: 0, limit: LIMIT }
+        Self { bytes: Vec::new(), usual: 0, gone: 0, shared, len: 0, beyond: 0, limit: LIMIT }
     }
 }
 
@@ -70,7 +73,6 @@ impl Out {
         if self.len > 0 || self.bytes.capacity() == 0 {
             return None;
         }
-        self.clear();
         self.shared = VecDeque::new();
         Some(std::mem::take(&mut self.bytes))
     }
@@ -84,9 +86,12 @@ impl Out {
         self.len >= self.limit
     }
 
+    /// Forgets everything, and gives back memory that has not been needed a few times in a row: not what
+    /// is needed all the time.
     pub(crate) fn clear(&mut self) {
+        self.usual = self.bytes.len().max(self.usual / 4);
         self.bytes.clear();
-        self.bytes.shrink_to(MAX_KEPT);
+        self.bytes.shrink_to((4 * self.usual).clamp(MIN_KEPT, MAX_KEPT));
         self.shared.clear();
         (self.gone, self.len, self.beyond) = (0, 0, 0);
     }
@@ -278,15 +283,28 @@ mod tests {
 
     #[test]
     fn memory_is_lent_and_taken_back() {
-        let mut spare = vec![Vec::with_capacity(64)];
+        let mut spare = vec![Vec::with_capacity(MIN_KEPT)];
         let mut out = Out::default();
         out.lend(&mut spare);
         assert!(spare.is_empty());
         out.payload(Payload::from(b"ab"));
         assert!(out.reclaim().is_none());
         out.consume(2);
-        assert_eq!(out.reclaim().map(|buffer| buffer.capacity()), Some(64));
+        assert_eq!(out.reclaim().map(|buffer| buffer.capacity()), Some(MIN_KEPT));
         assert!(out.reclaim().is_none());
+    }
+
+    #[test]
+    fn memory_is_given_back_when_little_is_sent() {
+        let mut out = Out::default();
+        let capacities = [LIMIT, LIMIT, 2, 2, 2, 2].map(|len| {
+            out.payload(Payload::new(&vec![0; len]));
+            out.consume(out.len);
+            out.bytes.capacity()
+        });
+        assert_eq!(capacities[0], capacities[1], "the next burst finds room");
+        assert!(capacities.is_sorted_by(|earlier, later| earlier >= later), "{capacities:?}");
+        assert_eq!(capacities[5], MIN_KEPT);
     }
 
     #[test]

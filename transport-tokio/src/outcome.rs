@@ -27,20 +27,26 @@ pub(crate) type Outcome = Result<Published, PublishError>;
 pub(crate) struct Outcomes {
     slots: Vec<Slot>,
     free: Vec<u32>,
+    /// The number of the next publish.
+    next: u32,
 }
 
 /// Names one publish; stale once its outcome has been fetched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Key {
     index: u32,
-    generation: u32,
+    number: u32,
 }
 
 #[derive(Debug)]
 struct Slot {
-    generation: u32,
+    /// Of the publish that is here, or was last.
+    number: u32,
     state: State,
 }
+
+/// For how many publishes memory is kept when there are none.
+const MAX_KEPT: usize = 256;
 
 #[derive(Debug)]
 enum State {
@@ -54,15 +60,16 @@ enum State {
 impl Outcomes {
     /// Expects an outcome.
     pub(crate) fn expect(&mut self) -> Key {
-        let state = State::Pending(None);
+        let number = self.next;
+        self.next = number.wrapping_add(1);
+        let slot = Slot { number, state: State::Pending(None) };
         if let Some(index) = self.free.pop() {
-            let slot = &mut self.slots[index as usize];
-            slot.state = state;
-            return Key { index, generation: slot.generation };
+            self.slots[index as usize] = slot;
+            return Key { index, number };
         }
         let index = self.slots.len() as u32;
-        self.slots.push(Slot { generation: 0, state });
-        Key { index, generation: 0 }
+        self.slots.push(slot);
+        Key { index, number }
     }
 
     /// The publish has ended. Who is to be told.
@@ -125,14 +132,18 @@ impl Outcomes {
 
     fn slot(&mut self, key: Key) -> Option<&mut Slot> {
         let slot = self.slots.get_mut(key.index as usize)?;
-        (slot.generation == key.generation).then_some(slot)
+        (slot.number == key.number && !matches!(slot.state, State::Free)).then_some(slot)
     }
 
     fn release(&mut self, key: Key) {
-        if let Some(slot) = self.slot(key) {
-            slot.generation = slot.generation.wrapping_add(1);
-            slot.state = State::Free;
-            self.free.push(key.index);
+        let Some(slot) = self.slot(key) else { return };
+        slot.state = State::Free;
+        self.free.push(key.index);
+        if self.free.len() == self.slots.len() && self.slots.capacity() > MAX_KEPT {
+            self.slots.clear();
+            self.slots.shrink_to(MAX_KEPT);
+            self.free.clear();
+            self.free.shrink_to(MAX_KEPT);
         }
     }
 }
@@ -159,5 +170,22 @@ mod tests {
         assert!(outcomes.free.is_empty(), "it is still under way");
         outcomes.complete(second, Err(PublishError::SessionLost));
         assert_eq!(outcomes.free.len(), 1);
+    }
+
+    #[test]
+    fn memory_is_given_back_after_the_last_of_many() {
+        let mut outcomes = Outcomes::default();
+        let many: Vec<_> = (0..4 * MAX_KEPT).map(|_| outcomes.expect()).collect();
+        for key in &many {
+            outcomes.detach(*key);
+            assert!(outcomes.complete(*key, Ok(Published::SUCCESS)).is_none());
+        }
+        assert!(outcomes.slots.capacity() <= MAX_KEPT && outcomes.free.capacity() <= MAX_KEPT);
+
+        let mut cx = Context::from_waker(Waker::noop());
+        let key = outcomes.expect();
+        assert_eq!(many[0].index, key.index);
+        assert!(outcomes.complete(many[0], Ok(Published::SUCCESS)).is_none(), "it is stale");
+        assert!(outcomes.poll(key, &mut cx).is_pending());
     }
 }

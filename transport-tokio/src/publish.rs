@@ -35,7 +35,7 @@ use crate::{
 /// use transport_tokio::QoS;
 ///
 /// client.publish("valve/3", "open").qos(QoS::ExactlyOnce).await?;
-/// client.publish("valve/3/state", "open").retain().message_expiry_interval(3600).await?;
+/// client.publish("valve/3/state", "open").retain(true).message_expiry_interval(3600).await?;
 /// # Ok(())
 /// # }
 /// ```
@@ -57,9 +57,9 @@ impl<'a> Publish<'a> {
         self
     }
 
-    /// Lets the server keep it for subscribers to come.
-    pub fn retain(mut self) -> Self {
-        self.draft.retain = true;
+    /// Whether the server keeps it for subscribers to come.
+    pub fn retain(mut self, retain: bool) -> Self {
+        self.draft.retain = retain;
         self
     }
 
@@ -120,7 +120,7 @@ impl<'a> Publish<'a> {
         let Self { shared, draft } = self;
         let offering = Offering { shared, draft, ticket: None };
         let (accepted, batch) = offering.await?;
-        let delivery = Delivery { shared: Arc::clone(shared), key: accepted.key };
+        let delivery = Delivery::new(shared, accepted);
         if let Some(batch) = batch.filter(|_| accepted.key.is_some()) {
             let mut durable = shared.durable.subscribe();
             let durable = durable.wait_for(|durable| durable.batch >= batch || durable.over).await;
@@ -131,12 +131,29 @@ impl<'a> Publish<'a> {
         Ok(delivery)
     }
 
-    /// Accepts the message now or not at all.
-    pub(crate) fn now_or_never(mut self) -> Result<Delivery, PublishError> {
+    /// Publishes without waiting for anything: the message is accepted now, or not at all. What becomes of
+    /// it can be awaited.
+    ///
+    /// ```no_run
+    /// # fn example(client: transport_tokio::Client) {
+    /// use transport_tokio::{PublishError, QoS};
+    ///
+    /// match client.publish("sensors/7", "21.5").qos(QoS::AtLeastOnce).try_publish() {
+    ///     Ok(delivery) => drop(delivery), // it is on its way
+    ///     Err(PublishError::Full) => {}   // the next reading will do
+    ///     Err(error) => eprintln!("{error}"),
+    /// }
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`PublishError::Full`] if [as much waits as may](crate::Options::queue), and what awaiting it gives.
+    pub fn try_publish(mut self) -> Result<Delivery, PublishError> {
         let now = self.shared.now();
         let accepted = self.shared.act(|state| state.offer(now, &mut self.draft))?;
         let accepted = accepted.ok_or(PublishError::Full)?;
-        Ok(Delivery { shared: Arc::clone(self.shared), key: accepted.key })
+        Ok(Delivery::new(self.shared, accepted))
     }
 
     fn with_properties(&mut self) -> &mut PublishProperties {
@@ -154,7 +171,7 @@ impl<'a> IntoFuture for Publish<'a> {
     }
 }
 
-/// A message being published: [`Publish`], awaited.
+/// A message being published: [`Publish`], awaited. Polled again afterwards, it says the same again.
 #[derive(Debug)]
 #[must_use = "nothing is published unless it is awaited"]
 pub struct Publishing<'a>(Stage<'a>);
@@ -163,7 +180,7 @@ pub struct Publishing<'a>(Stage<'a>);
 enum Stage<'a> {
     Offering(Offering<'a>),
     Accepted { shared: &'a Arc<Shared>, key: Key },
-    Over,
+    Over(Outcome),
 }
 
 impl Future for Publishing<'_> {
@@ -174,23 +191,17 @@ impl Future for Publishing<'_> {
             match &mut self.0 {
                 Stage::Offering(offering) => {
                     let shared = offering.shared;
-                    let Poll::Ready(offered) = Pin::new(offering).poll(cx) else {
-                        return Poll::Pending;
+                    self.0 = match ready!(Pin::new(offering).poll(cx)) {
+                        Ok((Accepted { key: Some(key) }, _)) => Stage::Accepted { shared, key },
+                        Ok(_) => Stage::Over(Ok(Published::SUCCESS)),
+                        Err(error) => Stage::Over(Err(error)),
                     };
-                    self.0 = Stage::Over;
-                    match offered?.0.key {
-                        Some(key) => self.0 = Stage::Accepted { shared, key },
-                        None => return Poll::Ready(Ok(Published::SUCCESS)),
-                    }
                 }
                 Stage::Accepted { shared, key } => {
                     let polled = shared.with(|state| state.outcomes.poll(*key, cx));
-                    if polled.is_ready() {
-                        self.0 = Stage::Over;
-                    }
-                    return polled;
+                    self.0 = Stage::Over(ready!(polled));
                 }
-                Stage::Over => return Poll::Ready(Err(PublishError::Closed)),
+                Stage::Over(outcome) => return Poll::Ready(outcome.clone()),
             }
         }
     }
@@ -253,29 +264,44 @@ impl Drop for Offering<'_> {
 
 /// The outcome of a message that was [accepted](Publish::accepted), to be awaited.
 ///
-/// Dropping it does not take the message back.
+/// Dropping it does not take the message back. Polled again afterwards, it says the same again.
 #[derive(Debug)]
 pub struct Delivery {
     shared: Arc<Shared>,
-    key: Option<Key>,
+    progress: Progress,
+}
+
+#[derive(Debug)]
+enum Progress {
+    Accepted(Key),
+    Over(Outcome),
+}
+
+impl Delivery {
+    fn new(shared: &Arc<Shared>, Accepted { key }: Accepted) -> Self {
+        let progress = key.map_or(Progress::Over(Ok(Published::SUCCESS)), Progress::Accepted);
+        Self { shared: Arc::clone(shared), progress }
+    }
 }
 
 impl Future for Delivery {
     type Output = Outcome;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
-        let Some(key) = self.key else { return Poll::Ready(Ok(Published::SUCCESS)) };
-        let polled = self.shared.with(|state| state.outcomes.poll(key, cx));
-        if polled.is_ready() {
-            self.key = None;
-        }
-        polled
+        let outcome = match &self.progress {
+            Progress::Accepted(key) => {
+                ready!(self.shared.with(|state| state.outcomes.poll(*key, cx)))
+            }
+            Progress::Over(outcome) => return Poll::Ready(outcome.clone()),
+        };
+        self.progress = Progress::Over(outcome.clone());
+        Poll::Ready(outcome)
     }
 }
 
 impl Drop for Delivery {
     fn drop(&mut self) {
-        if let Some(key) = self.key {
+        if let Progress::Accepted(key) = self.progress {
             self.shared.with(|state| state.outcomes.detach(key));
         }
     }

@@ -18,7 +18,7 @@ use crate::{
 /// How much may wait to be sent.
 ///
 /// When as much does, [`publish`](crate::Client::publish) waits, first come first served, and
-/// [`try_publish`](crate::Client::try_publish) refuses. What has been accepted is never dropped for
+/// [`try_publish`](crate::Publish::try_publish) refuses. What has been accepted is never dropped for
 /// want of room.
 ///
 /// ```

@@ -2,17 +2,18 @@
 
 use std::{
     io,
-    pin::pin,
+    mem::{self, MaybeUninit},
+    pin::{Pin, pin},
     task::{Context, Poll, ready},
 };
 
 use bytes::{Buf, Bytes, BytesMut};
 use mqtt_core::{Auth, ConnAck, Event, Instant, Property, ReasonCode, Text, TopicName};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 
 use crate::{
     error::{ConnectionError, PublishError, Refusal},
-    message::PublishProperties,
+    message::{Identifiers, PublishProperties},
     options::Authenticator,
     state::{Arrived, State, refusal, verdict},
     subscriptions::granted,
@@ -25,6 +26,9 @@ pub(crate) const READ_BUFFER: usize = 64 * 1024;
 /// The least that is read at once, in bytes, if there is room.
 const MIN_READ: usize = 4 * 1024;
 
+/// What an empty buffer keeps of its capacity, in bytes, however little comes.
+const MIN_KEPT: usize = 1024;
+
 /// The shortest payload, in bytes, that stays in the buffer it was read into.
 const MIN_SHARED: usize = 4 * 1024;
 
@@ -32,7 +36,7 @@ const MIN_SHARED: usize = 4 * 1024;
 #[derive(Debug, Default)]
 pub(crate) struct Received {
     buffer: BytesMut,
-    /// How much to read at once: as much as comes.
+    /// How much to read at once: as much as has come of late.
     appetite: usize,
     /// A message of which only the beginning has come.
     partial: Option<Partial>,
@@ -62,6 +66,8 @@ const EVENTS: usize = 512;
 
 impl Received {
     /// Reads once, if there is room. How much; 0 is the end.
+    ///
+    /// Little is read by way of the stack, so that a connection on which nothing comes needs no buffer.
     pub(crate) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
@@ -71,9 +77,21 @@ impl Received {
             return Poll::Pending;
         }
         let wanted = self.appetite.max(MIN_READ).min(READ_BUFFER - self.buffer.len());
-        self.buffer.reserve(wanted);
-        let count = ready!(pin!(io.read_buf(&mut self.buffer)).poll(cx))?;
-        self.appetite = if count >= wanted { wanted * 2 } else { count.next_power_of_two() };
+        let count = if wanted <= MIN_READ {
+            let mut room = [MaybeUninit::uninit(); MIN_READ];
+            let mut read = ReadBuf::uninit(&mut room[..wanted]);
+            ready!(Pin::new(io).poll_read(cx, &mut read))?;
+            self.buffer.extend_from_slice(read.filled());
+            read.filled().len()
+        } else {
+            self.buffer.reserve(wanted);
+            ready!(pin!(io.read_buf(&mut self.buffer)).poll(cx))?
+        };
+        self.appetite = if count >= wanted {
+            wanted * 2
+        } else {
+            count.next_power_of_two().max(self.appetite / 2)
+        };
         Poll::Ready(Ok(count))
     }
 
@@ -94,41 +112,62 @@ impl Received {
         state: &mut State,
         authenticator: &mut Option<Box<dyn Authenticator>>,
     ) -> Result<bool, ConnectionError> {
-        let chunk = std::mem::take(&mut self.buffer).freeze();
+        let buffer = mem::take(&mut self.buffer);
+        if buffer.len() < MIN_SHARED {
+            let mut input = &buffer[..];
+            let result = self.handle_all(now, state, authenticator, &mut input, None);
+            let taken = buffer.len() - input.len();
+            self.keep(buffer, taken);
+            return result;
+        }
+        let chunk = buffer.freeze();
         let mut input = &chunk[..];
+        let result = self.handle_all(now, state, authenticator, &mut input, Some(&chunk));
+        let taken = chunk.len() - input.len();
+        match chunk.try_into_mut() {
+            Ok(buffer) => self.keep(buffer, taken),
+            Err(chunk) => self.buffer = chunk[taken..].into(), // a message holds it
+        }
+        result
+    }
+
+    /// Understands as much as it can of `input`, which is part of `chunk` if that can be shared.
+    fn handle_all(
+        &mut self,
+        now: Instant,
+        state: &mut State,
+        authenticator: &mut Option<Box<dyn Authenticator>>,
+        input: &mut &[u8],
+        chunk: Option<&Bytes>,
+    ) -> Result<bool, ConnectionError> {
         let mut more = true;
         let mut result = Ok(());
         for _ in 0..EVENTS {
-            match state.machine.poll(now, &mut input, &mut state.out) {
+            match state.machine.poll(now, input, &mut state.out) {
                 Ok(Some(event)) => {
-                    result = self.handle(now, state, authenticator, event, &chunk);
+                    result = self.handle(now, state, authenticator, event, chunk);
                 }
                 Ok(None) => more = false,
                 Err(error) => result = Err(error.into()),
             }
-            if !more || result.is_err() || self.news.ended.is_some() {
+            let ended = !more || result.is_err() || self.news.ended.is_some();
+            if ended || !state.crowded.is_empty() {
                 break;
             }
         }
-        let rest = input.len();
-        self.keep(chunk, rest);
         result.map(|()| more)
     }
 
-    /// Goes on with the last `rest` bytes: in the same memory, unless a message holds it or there is
-    /// little to come.
-    fn keep(&mut self, chunk: Bytes, rest: usize) {
-        let taken = chunk.len() - rest;
-        self.buffer = match chunk.try_into_mut() {
-            Ok(buffer) if rest == 0 && buffer.capacity() / 4 > self.appetite.max(MIN_READ) => {
-                BytesMut::new()
-            }
-            Ok(mut buffer) => {
-                buffer.advance(taken);
-                buffer
-            }
-            Err(chunk) => BytesMut::from(&chunk[taken..]),
-        };
+    /// Goes on behind the first `taken` bytes: in the same memory, unless nothing is left and only
+    /// little has come of late.
+    fn keep(&mut self, mut buffer: BytesMut, taken: usize) {
+        if taken < buffer.len() {
+            buffer.advance(taken);
+            self.buffer = buffer;
+        } else if buffer.capacity() <= MIN_KEPT.max(4 * self.appetite) {
+            buffer.clear();
+            self.buffer = buffer;
+        }
     }
 
     fn handle(
@@ -137,7 +176,7 @@ impl Received {
         state: &mut State,
         authenticator: &mut Option<Box<dyn Authenticator>>,
         event: Event<'_>,
-        chunk: &Bytes,
+        chunk: Option<&Bytes>,
     ) -> Result<(), ConnectionError> {
         match event {
             Event::Message(message) => self.on_message(now, state, message, chunk),
@@ -174,7 +213,8 @@ impl Received {
             Event::Connected(ack) => return self.on_connected(state, authenticator, &ack),
             Event::Refused(ack) => {
                 let explanation = ack.reason_string.map(|text| text.as_str().into());
-                let refusal = Refusal { reason: ack.reason, explanation };
+                let server_reference = ack.server_reference.map(|text| text.as_str().into());
+                let refusal = Refusal { reason: ack.reason, explanation, server_reference };
                 self.news.ended = Some(ConnectionError::Refused(refusal));
             }
             Event::Disconnected(disconnect) => {
@@ -211,7 +251,7 @@ impl Received {
         now: Instant,
         state: &mut State,
         message: mqtt_core::Message<'_>,
-        chunk: &Bytes,
+        chunk: Option<&Bytes>,
     ) {
         let mut arrived = Arrived {
             payload: Bytes::new(),
@@ -219,6 +259,7 @@ impl Received {
             retain: message.retain,
             dup: message.dup,
             properties: PublishProperties::from_packet(message.properties),
+            identifiers: Identifiers::from_packet(message.properties),
             receipt: message.receipt,
         };
         if message.remaining > 0 || matches!(message.topic, TopicName::Alias(_)) {
@@ -234,10 +275,9 @@ impl Received {
                 self.finish(now, state);
             }
         } else if let TopicName::Name(topic) = message.topic {
-            arrived.payload = if message.payload.len() < MIN_SHARED {
-                Bytes::copy_from_slice(message.payload)
-            } else {
-                chunk.slice_ref(message.payload)
+            arrived.payload = match chunk.filter(|_| message.payload.len() >= MIN_SHARED) {
+                Some(chunk) => chunk.slice_ref(message.payload),
+                None => Bytes::copy_from_slice(message.payload),
             };
             state.deliver(now, arrived, topic);
         }
@@ -281,5 +321,6 @@ fn on_auth(
     let method = Text::new(authenticator.method()).unwrap_or_default();
     let step = [Property::AuthenticationMethod(method), Property::AuthenticationData(&answer)];
     let auth = Auth { reason: ReasonCode::ContinueAuthentication, properties: (&step).into() };
-    state.machine.authenticate(now, &auth, &mut state.out).map_err(ConnectionError::Options)
+    let sent = state.machine.authenticate(now, &auth, &mut state.out);
+    sent.map_err(|_| ConnectionError::NotTrusted) // what it said makes no packet
 }

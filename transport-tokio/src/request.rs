@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     fmt,
+    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -76,16 +77,21 @@ impl Requester {
     pub async fn request(&self, request: Publish<'_>) -> Result<Message, RequestError> {
         let (number, response) = self.asked.ask().ok_or(RequestError::Closed)?;
         let waiting = Waiting { asked: &self.asked, number };
+        let mut response = pin!(response);
         let published = request
             .response_topic(self.topic.as_str())
-            .correlation_data(self.asked.correlation(number))
-            .await?;
-        if published.reason == ReasonCode::NoMatchingSubscribers {
-            return Err(RequestError::NobodyThere);
-        }
-        let response = response.await.map_err(|_| RequestError::Closed);
+            .correlation_data(self.asked.correlation(number));
+        let response = tokio::select! {
+            published = published.into_future() => {
+                if published?.reason == ReasonCode::NoMatchingSubscribers {
+                    return Err(RequestError::NobodyThere);
+                }
+                response.await
+            }
+            response = &mut response => response, // so it was delivered
+        };
         drop(waiting);
-        response
+        response.map_err(|_| RequestError::Closed)
     }
 }
 

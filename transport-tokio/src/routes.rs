@@ -9,7 +9,7 @@ use std::{
 
 use mqtt_core::{Filter, Topic};
 
-use crate::{error::SubscribeError, inbox::Inbox};
+use crate::{error::SubscribeError, inbox::Inbox, message::Identifiers};
 
 /// What a stream reads.
 #[derive(Clone, Debug)]
@@ -49,8 +49,8 @@ pub(crate) type StreamId = u64;
 #[derive(Debug)]
 struct Route {
     interest: Interest,
-    /// The filters that are subscribed to for it.
-    subscribed: Vec<Box<str>>,
+    /// The filters that are subscribed to for it, and their subscriptions' identifiers.
+    subscribed: Vec<(Box<str>, u32)>,
     inbox: Arc<Inbox>,
 }
 
@@ -58,11 +58,40 @@ struct Route {
 #[derive(Clone, Debug)]
 struct Known {
     topic: Arc<str>,
-    readers: Arc<[Arc<Inbox>]>,
+    readers: Arc<[Reader]>,
 }
 
-/// How many topics are remembered, a power of two, and how long each may be, in bytes.
-const CACHE: usize = 256;
+/// A stream that reads a topic.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    pub(crate) inbox: Arc<Inbox>,
+    /// The identifier of the first of its subscriptions that match the topic. One that only listens
+    /// has none.
+    identifier: Option<u32>,
+}
+
+impl Route {
+    fn reader(&self, topic: Topic<'_>) -> Reader {
+        let matching = self.subscribed.iter().filter(|(filter, _)| {
+            Filter::new(local(filter)).is_ok_and(|filter| filter.matches(topic))
+        });
+        Reader {
+            inbox: Arc::clone(&self.inbox),
+            identifier: matching.map(|(_, identifier)| *identifier).min(),
+        }
+    }
+}
+
+impl Reader {
+    /// Whether it is to have a copy that was sent for these subscriptions: of several, only one.
+    pub(crate) fn is_meant(&self, identifiers: &Identifiers) -> bool {
+        self.identifier.is_none_or(|identifier| identifiers.contains(identifier))
+    }
+}
+
+/// How many topics are remembered, and how long each may be, in bytes.
+const MIN_CACHE: usize = 8;
+const MAX_CACHE: usize = 256;
 const MAX_CACHED: usize = 256;
 
 impl Default for Routes {
@@ -83,10 +112,10 @@ impl Routes {
     pub(crate) fn insert(
         &mut self,
         interest: Interest,
-        subscribed: Vec<Box<str>>,
+        subscribed: Vec<(Box<str>, u32)>,
         inbox: Arc<Inbox>,
     ) -> StreamId {
-        self.cache.clear();
+        self.cache = Vec::new();
         let id = self.next_id;
         self.next_id += 1;
         match &interest {
@@ -107,7 +136,7 @@ impl Routes {
 
     /// Whether there was such a stream.
     pub(crate) fn remove(&mut self, id: StreamId) -> bool {
-        self.cache.clear();
+        self.cache = Vec::new();
         let Some(Route { interest, .. }) = self.streams.remove(&id) else { return false };
         match interest {
             Interest::Filters(filters) => {
@@ -131,7 +160,7 @@ impl Routes {
         let concerned: Vec<_> = self
             .streams
             .iter()
-            .filter(|(_, route)| route.subscribed.iter().any(|other| **other == *filter))
+            .filter(|(_, route)| route.subscribed.iter().any(|(other, _)| **other == *filter))
             .map(|(id, route)| (*id, Arc::clone(&route.inbox)))
             .collect();
         for (id, inbox) in concerned {
@@ -146,8 +175,9 @@ impl Routes {
     }
 
     /// The topic's name to keep, and who reads it.
-    pub(crate) fn find(&mut self, topic: Topic<'_>) -> (Arc<str>, Arc<[Arc<Inbox>]>) {
-        let index = self.hasher.hash_one(topic.as_bytes()) as usize % CACHE;
+    pub(crate) fn find(&mut self, topic: Topic<'_>) -> (Arc<str>, Arc<[Reader]>) {
+        let hash = self.hasher.hash_one(topic.as_bytes()) as usize;
+        let index = hash % self.cache.len().max(1);
         if let Some(Some(route)) = self.cache.get(index)
             && route.topic.as_bytes() == topic.as_bytes()
         {
@@ -156,16 +186,26 @@ impl Routes {
         let route = Known { topic: topic.as_str().into(), readers: self.readers(topic) };
         let found = (Arc::clone(&route.topic), Arc::clone(&route.readers));
         if topic.len() <= MAX_CACHED {
-            if self.cache.is_empty() {
-                self.cache.resize(CACHE, None);
-            }
-            self.cache[index] = Some(route);
+            self.remember(hash, route);
         }
         found
     }
 
+    /// Remembers a topic, in place of another. While there are few, there is little to remember them in.
+    fn remember(&mut self, hash: usize, route: Known) {
+        let len = self.cache.len().max(MIN_CACHE);
+        if self.cache.is_empty() {
+            self.cache.resize(len, None);
+        } else if len < MAX_CACHE && self.cache[hash % len].is_some() {
+            self.cache.clear();
+            self.cache.resize(2 * len, None);
+        }
+        let len = self.cache.len();
+        self.cache[hash % len] = Some(route);
+    }
+
     /// Each once, however many of its filters match.
-    fn readers(&self, topic: Topic<'_>) -> Arc<[Arc<Inbox>]> {
+    fn readers(&self, topic: Topic<'_>) -> Arc<[Reader]> {
         let mut ids = self.exact.get(topic.as_str()).cloned().unwrap_or_default();
         for (filter, id) in &self.wildcard {
             if Filter::new(filter).is_ok_and(|filter| filter.matches(topic)) {
@@ -177,8 +217,8 @@ impl Routes {
         }
         ids.sort_unstable();
         ids.dedup();
-        let inbox = |id| self.streams.get(&id).map(|route| Arc::clone(&route.inbox));
-        ids.into_iter().filter_map(inbox).collect()
+        let reader = |id| self.streams.get(&id).map(|route| route.reader(topic));
+        ids.into_iter().filter_map(reader).collect()
     }
 }
 
@@ -203,8 +243,9 @@ mod tests {
         let readers = |routes: &mut Routes, topic| {
             let (name, readers) = routes.find(Topic::new(topic).unwrap());
             assert_eq!(&*name, topic);
-            [&narrow, &wide, &rest]
-                .map(|inbox| readers.iter().filter(|reader| Arc::ptr_eq(reader, inbox)).count())
+            [&narrow, &wide, &rest].map(|inbox| {
+                readers.iter().filter(|reader| Arc::ptr_eq(&reader.inbox, inbox)).count()
+            })
         };
         for _ in 0..2 {
             assert_eq!(readers(&mut routes, "a/b"), [1, 1, 0]);
@@ -224,7 +265,7 @@ mod tests {
     fn topics_that_share_a_place_in_the_cache_are_told_apart() {
         let mut routes = Routes::default();
         for round in 0..2 {
-            for number in 0..2 * CACHE {
+            for number in 0..2 * MAX_CACHE {
                 let topic = number.to_string();
                 let (name, _) = routes.find(Topic::new(&topic).unwrap());
                 assert_eq!(*name, *topic, "round {round}");

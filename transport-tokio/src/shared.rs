@@ -2,6 +2,7 @@
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::Waker,
     time::Duration,
 };
 
@@ -28,6 +29,9 @@ pub(crate) struct Shared {
     pub(crate) durable: watch::Sender<Durable>,
     start: time::Instant,
 }
+
+/// How many are woken without a list of their own; longer ones are not kept.
+const FEW: usize = 4;
 
 /// Which changes are on disk.
 #[derive(Clone, Copy, Debug, Default)]
@@ -65,11 +69,18 @@ impl Shared {
     pub(crate) fn with<R>(&self, act: impl FnOnce(&mut State) -> R) -> R {
         let mut state = self.lock();
         let result = act(&mut state);
-        let wakers = std::mem::take(&mut state.wakers);
-        drop(state);
-        for waker in wakers {
-            waker.wake();
+        if state.wakers.is_empty() {
+            return result;
         }
+        let mut few = [const { None }; FEW];
+        let mut many = Vec::new();
+        if state.wakers.len() > FEW {
+            many = std::mem::take(&mut state.wakers);
+        } else {
+            few.iter_mut().zip(state.wakers.drain(..)).for_each(|(few, waker)| *few = Some(waker));
+        }
+        drop(state);
+        few.into_iter().flatten().chain(many).for_each(Waker::wake);
         result
     }
 
@@ -91,10 +102,12 @@ impl Shared {
         }
     }
 
-    /// What has been acknowledged since the last time.
-    pub(crate) fn take_answers(&self) -> Vec<(Receipt, ReasonCode)> {
+    /// What has been acknowledged since the last time, in exchange for an empty list whose memory can
+    /// be used again.
+    pub(crate) fn swap_answers(&self, list: &mut Vec<(Receipt, ReasonCode)>) {
+        debug_assert!(list.is_empty(), "they would be given again");
         let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::take(&mut answers)
+        std::mem::swap(&mut *answers, list);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -56,6 +56,10 @@ pub(crate) struct State {
     /// Handles: clients and streams.
     pub(crate) handles: usize,
     pub(crate) counters: Counters,
+    /// Streams whose readers have too much to read at once.
+    pub(crate) crowded: Vec<Arc<Inbox>>,
+    /// It has been said on this connection that messages are read by nobody.
+    warned: bool,
     /// The client identifier, if the server has chosen it.
     pub(crate) assigned: Option<Box<str>>,
     /// What the server has told as the basis for response topics.
@@ -87,6 +91,9 @@ impl Closing {
     }
 }
 
+/// For how many acknowledgements a list keeps its memory.
+const MAX_ANSWERS: usize = 256;
+
 /// How long to wait for outcomes before a client is closed, unless said otherwise, in milliseconds.
 pub(crate) const CLOSING: u64 = 10_000;
 
@@ -112,6 +119,8 @@ impl State {
             abandoned: 0,
             handles: 0,
             counters: Counters::default(),
+            crowded: Vec::new(),
+            warned: false,
             assigned: None,
             response_information: None,
             wakers: Vec::new(),
@@ -124,6 +133,7 @@ impl State {
     pub(crate) fn connected(&mut self, session_present: bool) {
         self.connection += 1;
         self.counters.connections += 1;
+        self.warned = false;
         self.subscriptions.connected(session_present);
         if session_present {
             // What was not acknowledged comes again.
@@ -169,15 +179,16 @@ impl State {
     }
 
     /// Writes what waits for room or quota: acknowledgements, subscriptions, publishes.
-    pub(crate) fn pump(&mut self, now: Instant, answers: Vec<(Receipt, ReasonCode)>) {
+    pub(crate) fn pump(&mut self, now: Instant, answers: &mut Vec<(Receipt, ReasonCode)>) {
         for (receipt, reason) in std::mem::take(&mut self.answers) {
             self.answer(now, receipt, reason);
         }
-        for (receipt, reason) in answers {
+        for (receipt, reason) in answers.drain(..) {
             if self.is_last(receipt) {
                 self.answer(now, receipt, reason);
             }
         }
+        answers.shrink_to(MAX_ANSWERS);
         if self.machine.is_connected() {
             let Self { subscriptions, machine, out, routes, wakers, .. } = self;
             subscriptions.pump(machine, now, out, &mut |filter, error| {
@@ -219,7 +230,7 @@ impl State {
     pub(crate) fn listen(
         &mut self,
         interest: Interest,
-        subscribed: Vec<Box<str>>,
+        subscribed: Vec<(Box<str>, u32)>,
         inbox: &Arc<Inbox>,
     ) -> StreamId {
         self.handles += 1;
@@ -265,5 +276,6 @@ pub(crate) fn verdict(reason: ReasonCode, properties: Properties<'_>) -> Outcome
 
 pub(crate) fn refusal(reason: ReasonCode, properties: Properties<'_>) -> Refusal {
     let explanation = properties.reason_string().map(|text| text.as_str().into());
-    Refusal { reason, explanation }
+    let server_reference = properties.server_reference().map(|text| text.as_str().into());
+    Refusal { reason, explanation, server_reference }
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use mqtt_core::ReasonCode;
+
 use crate::error::ConnectionError;
 
 /// What a client has done so far.
@@ -50,7 +52,7 @@ pub enum Status {
     },
     /// The connection is lost, or not made yet, and will be tried again.
     Reconnecting {
-        /// How many attempts have failed since the last connection, plus 1.
+        /// Which attempt it will be since the last connection; the first is 1.
         attempt: u32,
         /// Why.
         cause: ConnectionError,
@@ -67,6 +69,17 @@ pub enum Status {
 }
 
 impl Status {
+    /// What a final status means.
+    pub(crate) fn result(&self) -> Result<(), ConnectionError> {
+        match self {
+            Self::Failed(error) => Err(error.clone()),
+            Self::TakenOver => {
+                Err(ConnectionError::Disconnected(ReasonCode::SessionTakenOver.into()))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Whether the client is over.
     pub const fn is_final(&self) -> bool {
         matches!(self, Self::Closed | Self::TakenOver | Self::Failed(_))

@@ -21,12 +21,18 @@ use crate::{
 
 /// Messages as they arrive, in order: a [`Stream`].
 ///
+/// Where filters overlap, a server may send a message once for each. On 5.0, if the server has
+/// subscription identifiers, the copies are told apart and every stream gets one; otherwise every stream
+/// gets all of them. Another subscription to the same filter brings retained messages once more, to all of
+/// its streams.
+///
 /// Taking a message out acknowledges it. As long as messages at QoS 1 and 2 are not taken, the server
 /// is not told that they arrived, and [holds back](crate::Options::receive_maximum) when there are too
 /// many; those at QoS 0 are dropped and [counted](Self::dropped) when there are
 /// [too many](StreamLimits). The connection and other streams go on, with one limit that is MQTT's
 /// own: acknowledgements leave in the order of arrival, so that a stream that is never read
-/// uses up, in the end, all that the server sends unacknowledged.
+/// uses up, in the end, all that the server sends unacknowledged, for all streams. A server before 5.0
+/// cannot be told how much that is; beyond it [nothing is read](crate::Options::receive_maximum).
 ///
 /// When the last stream of a filter is dropped, the client unsubscribes, and what was not read counts
 /// as read.
@@ -35,6 +41,8 @@ pub struct Messages {
     inbox: Arc<Inbox>,
     /// What it is subscribed to.
     filters: Vec<Box<str>>,
+    /// At which QoS, as far as the server has said.
+    granted: Vec<QoS>,
     client: Arc<Attachment>,
 }
 
@@ -84,6 +92,17 @@ impl Messages {
     pub fn try_next(&mut self) -> Option<Message> {
         let delivery = self.inbox.pop()?;
         Some(self.take(delivery))
+    }
+
+    /// The QoS that the server has granted for each filter, in their order; it may be lower than what was
+    /// asked for. Empty for a stream that was declared before there was a client, or only listens.
+    pub fn granted(&self) -> &[QoS] {
+        &self.granted
+    }
+
+    /// Changes how much the stream keeps while it is not read. What it has it keeps.
+    pub fn set_limits(&mut self, limits: StreamLimits) {
+        self.inbox.set_limits(limits);
     }
 
     /// Why there will be no more messages, once there are none.
@@ -172,9 +191,10 @@ impl Drop for Messages {
 
 /// Acknowledges one message, once.
 ///
-/// Dropped without a word, the message stays unacknowledged: the server sends it again after the
-/// connection (QoS 1) or the program (QoS 2, with its session), and acknowledgements of later
-/// messages wait for it.
+/// Dropped without a word, the message stays unacknowledged, which is logged: the server sends it again after
+/// the connection (QoS 1) or to the next program (QoS 2, with its session). Until then acknowledgements of
+/// all later messages wait for it, those of other streams, too; the server stops after
+/// [`receive_maximum`](crate::Options::receive_maximum) of them.
 #[derive(Debug)]
 #[must_use = "the message stays unacknowledged"]
 pub struct Ack {
@@ -195,9 +215,17 @@ impl Ack {
         self.give(reason);
     }
 
-    fn give(self, reason: ReasonCode) {
-        if let (Some(shared), Some(receipt)) = (self.shared, self.receipt) {
+    fn give(mut self, reason: ReasonCode) {
+        if let (Some(shared), Some(receipt)) = (&self.shared, self.receipt.take()) {
             shared.acknowledge(receipt, reason);
+        }
+    }
+}
+
+impl Drop for Ack {
+    fn drop(&mut self) {
+        if self.receipt.is_some() {
+            tracing::warn!("a message stays unacknowledged: its `Ack` was dropped");
         }
     }
 }
@@ -234,44 +262,46 @@ impl<'a> Subscribe<'a> {
         Self { shared, wanted }
     }
 
-    /// Another filter for the same stream.
+    /// Another filter for the same stream, which gets a message that matches both only once if the server
+    /// tells for which it was sent (5.0). If the server refuses one of them, now or when it has lost the
+    /// session, the stream ends.
     pub fn and(mut self, filter: &str, qos: QoS) -> Self {
         self.wanted.add(filter, qos);
         self
     }
 
-    /// Not the messages that this client publishes (5.0).
-    pub fn no_local(mut self) -> Self {
-        self.wanted.no_local = true;
+    /// Whether to leave out the messages that this client publishes (5.0).
+    pub fn no_local(mut self, no_local: bool) -> Self {
+        self.wanted.options.no_local = no_local;
         self
     }
 
-    /// Lets messages keep the RETAIN flag with which they were published (5.0).
-    pub fn retain_as_published(mut self) -> Self {
-        self.wanted.retain_as_published = true;
+    /// Whether messages keep the RETAIN flag with which they were published (5.0).
+    pub fn retain_as_published(mut self, retain_as_published: bool) -> Self {
+        self.wanted.options.retain_as_published = retain_as_published;
         self
     }
 
     /// Which retained messages to send (5.0); all of them unless said otherwise.
     pub fn retain_handling(mut self, retain_handling: RetainHandling) -> Self {
-        self.wanted.retain_handling = retain_handling;
+        self.wanted.options.retain_handling = retain_handling;
         self
     }
 
     /// How much the stream keeps while it is not read.
     pub fn limits(mut self, limits: StreamLimits) -> Self {
-        self.wanted.limits = limits;
+        self.wanted.options.limits = limits;
         self
     }
 
     async fn make(self) -> Result<Messages, SubscribeError> {
         let Self { shared, wanted } = self;
         wanted.check(shared.with(|state| state.machine.version()))?;
-        let messages = wanted.stream();
+        let mut messages = wanted.stream();
         let interest = wanted.interest();
         let answers = wanted.attach(interest, &messages.inbox, &messages.client, shared);
         for answer in answers {
-            answer.await.map_err(|_| SubscribeError::Closed)??;
+            messages.granted.push(answer.await.map_err(|_| SubscribeError::Closed)??);
         }
         Ok(messages)
     }
@@ -290,10 +320,20 @@ impl<'a> IntoFuture for Subscribe<'a> {
 #[derive(Clone, Debug, Default)]
 struct Wanted {
     filters: Vec<(Box<str>, QoS)>,
-    no_local: bool,
-    retain_as_published: bool,
-    retain_handling: RetainHandling,
-    limits: StreamLimits,
+    options: SubscribeOptions,
+}
+
+/// What there is to say about a subscription besides filter and QoS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SubscribeOptions {
+    /// Leave out the messages that this client publishes; 5.0 only.
+    pub no_local: bool,
+    /// Messages keep the RETAIN flag with which they were published; 5.0 only.
+    pub retain_as_published: bool,
+    /// Which retained messages to send; 5.0 only.
+    pub retain_handling: RetainHandling,
+    /// How much the stream keeps while it is not read.
+    pub limits: StreamLimits,
 }
 
 impl Wanted {
@@ -312,15 +352,16 @@ impl Wanted {
     }
 
     fn terms(&self, qos: QoS) -> Terms {
-        let &Self { no_local, retain_as_published, retain_handling, .. } = self;
+        let SubscribeOptions { no_local, retain_as_published, retain_handling, .. } = self.options;
         Terms { qos, no_local, retain_as_published, retain_handling }
     }
 
     /// A stream without a client.
     fn stream(&self) -> Messages {
         Messages {
-            inbox: Arc::new(Inbox::new(self.limits)),
+            inbox: Arc::new(Inbox::new(self.options.limits)),
             filters: self.filters.iter().map(|(filter, _)| filter.clone()).collect(),
+            granted: Vec::new(),
             client: Arc::default(),
         }
     }
@@ -338,11 +379,14 @@ impl Wanted {
         client: &Arc<Attachment>,
         shared: &Arc<Shared>,
     ) -> Vec<oneshot::Receiver<Answer>> {
-        let subscribed = self.filters.iter().map(|(filter, _)| filter.clone()).collect();
         let (id, answers) = shared.act(|state| {
-            let mut add =
-                |(filter, qos): &(Box<str>, QoS)| state.subscriptions.add(filter, self.terms(*qos));
-            let answers = self.filters.iter().map(&mut add).collect();
+            let mut subscribed = Vec::with_capacity(self.filters.len());
+            let mut answers = Vec::with_capacity(self.filters.len());
+            for (filter, qos) in &self.filters {
+                let (identifier, answer) = state.subscriptions.add(filter, self.terms(*qos));
+                subscribed.push((filter.clone(), identifier));
+                answers.push(answer);
+            }
             if state.closed {
                 state.subscriptions.close();
             }
@@ -352,7 +396,8 @@ impl Wanted {
             // It was dropped meanwhile. Another that is dropped undoes what it has not.
             let filters = self.filters.iter().map(|(filter, _)| filter.clone()).collect();
             let client = Attachment(OnceLock::from(Some((Arc::clone(shared), id))));
-            drop(Messages { inbox: Arc::clone(inbox), filters, client: Arc::new(client) });
+            let (inbox, client) = (Arc::clone(inbox), Arc::new(client));
+            drop(Messages { inbox, filters, granted: Vec::new(), client });
         }
         answers
     }
@@ -418,6 +463,37 @@ impl Streams {
     /// A stream for what no other stream reads, as [`Client::unclaimed`](crate::Client::unclaimed).
     pub fn unclaimed(&mut self) -> Messages {
         self.declare(Interest::Unclaimed, Wanted::default())
+    }
+
+    /// The same with more to say: which filters, and on which terms.
+    ///
+    /// ```
+    /// use transport_tokio::{QoS, RetainHandling, Streams, SubscribeOptions};
+    ///
+    /// let mut streams = Streams::default();
+    /// let options = SubscribeOptions {
+    ///     retain_handling: RetainHandling::DoNotSend, // 5.0 only
+    ///     ..SubscribeOptions::default()
+    /// };
+    /// let filters = [("jobs/#", QoS::ExactlyOnce), ("plans/#", QoS::AtLeastOnce)];
+    /// let mut work = streams.subscribe_with(&filters, options)?;
+    /// # Ok::<(), transport_tokio::TopicError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`TopicError`], as [`subscribe`](Self::subscribe).
+    pub fn subscribe_with(
+        &mut self,
+        filters: &[(&str, QoS)],
+        options: SubscribeOptions,
+    ) -> Result<Messages, TopicError> {
+        let mut wanted = Wanted { options, ..Wanted::default() };
+        for (filter, qos) in filters {
+            Filter::new(filter)?;
+            wanted.add(filter, *qos);
+        }
+        Ok(self.declare(wanted.interest(), wanted))
     }
 
     fn declare(&mut self, interest: Interest, wanted: Wanted) -> Messages {

@@ -1,10 +1,10 @@
 //! What is subscribed to at the server, and what should be.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use mqtt_core::{
-    Client as Machine, EncodeError, Filter, Instant, PacketId, QoS, ReasonCode, RetainHandling,
-    SendError, Subscribe, Subscription, Unsubscribe, Version, store::Store,
+    Client as Machine, EncodeError, Filter, Instant, PacketId, Property, QoS, ReasonCode,
+    RetainHandling, SendError, Subscribe, Subscription, Unsubscribe, Version, store::Store,
 };
 use tokio::sync::oneshot;
 
@@ -55,9 +55,12 @@ pub(crate) type Answer = Result<QoS, SubscribeError>;
 ///
 /// It is a table of what is wanted beside what is known, not a queue of requests: a lost connection
 /// or a lost session only changes what is known.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Subscriptions {
     filters: HashMap<Box<str>, Entry>,
+    /// Those of the filters.
+    identifiers: HashSet<u32>,
+    next_identifier: u32,
     /// Those that need a packet.
     due: VecDeque<Box<str>>,
     asked: HashMap<PacketId, Vec<Box<str>>>,
@@ -66,6 +69,8 @@ pub(crate) struct Subscriptions {
 #[derive(Debug)]
 struct Entry {
     terms: Terms,
+    /// What the server is to put in messages that it sends for it.
+    identifier: u32,
     /// How many streams want it.
     streams: usize,
     known: Known,
@@ -113,12 +118,30 @@ impl Entry {
     }
 }
 
+impl Default for Subscriptions {
+    /// Begins with any identifier: messages of a session that is resumed may have those of an earlier
+    /// program.
+    fn default() -> Self {
+        Self {
+            filters: HashMap::new(),
+            identifiers: HashSet::new(),
+            next_identifier: fastrand::u32(1..MAX_IDENTIFIER),
+            due: VecDeque::new(),
+            asked: HashMap::new(),
+        }
+    }
+}
+
+/// The highest subscription identifier.
+const MAX_IDENTIFIER: u32 = 268_435_455;
+
 impl Subscriptions {
-    /// One more stream wants this.
-    pub(crate) fn add(&mut self, filter: &str, terms: Terms) -> oneshot::Receiver<Answer> {
+    /// One more stream wants this. The identifier of the subscription, and who is told the answer.
+    pub(crate) fn add(&mut self, filter: &str, terms: Terms) -> (u32, oneshot::Receiver<Answer>) {
         let (sender, receiver) = oneshot::channel();
         let entry = self.filters.entry(filter.into()).or_insert_with(|| Entry {
             terms,
+            identifier: 0,
             streams: 0,
             known: Known::Absent,
             ask: true,
@@ -131,8 +154,15 @@ impl Subscriptions {
         entry.ask = true;
         entry.waiting.push(sender);
         entry.leaving.clear(); // it stays
+        while entry.identifier == 0 {
+            if self.identifiers.insert(self.next_identifier) {
+                entry.identifier = self.next_identifier;
+            }
+            self.next_identifier = self.next_identifier % MAX_IDENTIFIER + 1;
+        }
+        let identifier = entry.identifier;
         self.touch(filter);
-        receiver
+        (identifier, receiver)
     }
 
     /// One stream less wants this. What comes back tells when the server does not have it either.
@@ -161,6 +191,7 @@ impl Subscriptions {
             if is_due {
                 self.due.retain(|due| **due != *filter);
             }
+            self.identifiers.remove(&entry.identifier);
             self.filters.remove(filter); // and whoever waits learns by that
         }
     }
@@ -173,10 +204,13 @@ impl Subscriptions {
         out: &mut Out,
         refused: &mut impl FnMut(&str, SubscribeError),
     ) {
+        // With an identifier each goes by itself.
+        let identified =
+            machine.version().is_v5() && machine.limits().subscription_identifier_available;
         let mut batch = BATCH;
-        while let Some((need, names)) = self.next_due(batch) {
+        while let Some((need, names)) = self.next_due(if identified { 1 } else { batch }, batch) {
             let result = match need {
-                Need::Subscribe => self.subscribe(machine, now, out, &names),
+                Need::Subscribe => self.subscribe(machine, now, out, &names, identified),
                 _ => unsubscribe(machine, now, out, &names),
             };
             let error = match result {
@@ -207,12 +241,13 @@ impl Subscriptions {
         }
     }
 
-    /// The first that need a packet, up to so many that need the same.
-    fn next_due(&mut self, most: usize) -> Option<(Need, Vec<Box<str>>)> {
+    /// The first that need a packet, up to so many that need the same: SUBSCRIBE, or UNSUBSCRIBE.
+    fn next_due(&mut self, subscribe: usize, unsubscribe: usize) -> Option<(Need, Vec<Box<str>>)> {
         loop {
             let need_of = |name: &str| self.filters.get(name).map_or(Need::Nothing, Entry::need);
             let need = need_of(self.due.front()?);
             if need != Need::Nothing {
+                let most = if need == Need::Subscribe { subscribe } else { unsubscribe };
                 let same = self.due.iter().take(most).take_while(|name| need_of(name) == need);
                 return Some((need, same.cloned().collect()));
             }
@@ -230,10 +265,15 @@ impl Subscriptions {
         now: Instant,
         out: &mut Out,
         names: &[Box<str>],
+        identified: bool,
     ) -> Result<PacketId, SendError> {
         let mut list = Vec::with_capacity(names.len());
+        let mut identifiers = Vec::new();
         for name in names {
             if let (Ok(filter), Some(entry)) = (Filter::new(name), self.filters.get(name)) {
+                if identified {
+                    identifiers.push(Property::SubscriptionIdentifier(entry.identifier));
+                }
                 let Terms { qos, no_local, retain_as_published, retain_handling } = entry.terms;
                 list.push(Subscription {
                     filter,
@@ -244,7 +284,8 @@ impl Subscriptions {
                 });
             }
         }
-        let subscribe = Subscribe { subscriptions: (&list[..]).into(), ..Subscribe::default() };
+        let subscribe =
+            Subscribe { subscriptions: (&list[..]).into(), properties: (&identifiers[..]).into() };
         machine.subscribe(now, &subscribe, out)
     }
 
@@ -332,7 +373,8 @@ impl Subscriptions {
 
     /// A connection has begun, with the session or without.
     pub(crate) fn connected(&mut self, session_present: bool) {
-        let names: Vec<_> = self.filters.keys().cloned().collect();
+        let mut names = Vec::from_iter(self.filters.keys().cloned());
+        names.sort_unstable_by_key(|name| self.filters[name].identifier);
         for name in names {
             if let Some(entry) = self.filters.get_mut(&name)
                 && !session_present
@@ -362,6 +404,11 @@ impl Subscriptions {
     /// The client is closed.
     pub(crate) fn close(&mut self) {
         *self = Self::default(); // their receivers learn by that
+    }
+
+    /// Whether there is a subscription with this identifier.
+    pub(crate) fn has_identifier(&self, identifier: u32) -> bool {
+        self.identifiers.contains(&identifier)
     }
 
     pub(crate) fn len(&self) -> usize {

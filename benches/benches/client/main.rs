@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! cargo bench -p benches --bench client                      into the sink
-//! cargo bench -p benches --bench client -- mosquitto 1883    and against mosquitto at this port
+//! cargo bench -p benches --bench client -- mosquitto 1883    against mosquitto at this port
 //! cargo bench -p benches --bench client -- profile publish-1 3 100000
 //!                     one thing once, for a profiler that looks at `benches::measured`
 //! ```
@@ -53,16 +53,19 @@ struct Server {
     name: &'static str,
     port: u16,
     window: u16,
+    /// The most messages for one run.
+    messages: usize,
 }
 
 impl Server {
     const fn sink(port: u16) -> Self {
-        Self { name: "sink", port, window: 1_000 }
+        Self { name: "sink", port, window: 1_000, messages: usize::MAX }
     }
 
-    /// It ends connections with more QoS 2 publishes that are not complete.
+    /// It ends connections with more QoS 2 publishes that are not complete, and writes each
+    /// acknowledgement by itself.
     const fn mosquitto(port: u16) -> Self {
-        Self { name: "mosquitto", port, window: 20 }
+        Self { name: "mosquitto", port, window: 20, messages: 20_000 }
     }
 
     const fn target(self, version: Version, nodelay: bool) -> Target {
@@ -248,6 +251,7 @@ fn label(version: Version) -> &'static str {
 }
 
 fn throughput(size: Size, server: Server, tasks: &[(Task, &str)]) {
+    let size = Size { messages: size.messages.min(server.messages), ..size };
     for threads in [Threads(1), Threads(2)] {
         println!(
             "\n{}, {}\n  {:<32} {:>8} {:>8} {:>7} {:>8} {:>8}",
@@ -387,17 +391,17 @@ fn main() {
     match arguments[..] {
         [sink::ARGUMENT] => sink::run().expect("sockets"),
         ["profile", name, version, count] => profile(name, version, count),
+        ["mosquitto", port] => {
+            let server = Server::mosquitto(port.parse().expect("a port"));
+            throughput(size, server, &Task::ALL[..4]);
+            latency(size, server, Trip::Outcome);
+            latency(size, server, Trip::Echo);
+        }
         _ => {
             let sink = Sink::start().expect("a process");
             let server = Server::sink(sink.port);
             throughput(size, server, &Task::ALL);
             latency(size, server, Trip::Outcome);
-            if let ["mosquitto", port] = arguments[..] {
-                let server = Server::mosquitto(port.parse().expect("a port"));
-                throughput(size, server, &Task::ALL[..4]);
-                latency(size, server, Trip::Outcome);
-                latency(size, server, Trip::Echo);
-            }
         }
     }
 }

@@ -1,47 +1,18 @@
 //! Who may connect, and do what.
 
-use std::io::Write;
-use std::process::{Command, Stdio};
-
 use mqtt_core::{Authentication, Connect, QoS, ReasonCode, Text};
 
 use crate::broker::Broker;
 use crate::peer::Peer;
-use crate::{Result, Setup, ensure};
-
-/// A file, removed with its value.
-struct File(std::path::PathBuf);
-
-impl File {
-    fn create(setup: &Setup, name: &str, text: &str) -> Result<Self> {
-        let name = format!("mqtt-interop-{}-{}-{name}", std::process::id(), setup.id("file"));
-        let path = std::env::temp_dir().join(name);
-        std::fs::File::create(&path)?.write_all(text.as_bytes())?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for File {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-    }
-}
+use crate::{Result, Setup, ensure, tools};
 
 pub(super) fn password(setup: &Setup) -> Result<()> {
-    let passwords = File::create(setup, "passwords", "")?;
-    let status = Command::new("mosquitto_passwd")
-        .arg("-b")
-        .arg(&passwords.0)
-        .args(["user", "secret"])
-        .stderr(Stdio::null())
-        .status()?;
-    ensure(status.success(), || format!("mosquitto_passwd: {status}"))?;
-    let access = File::create(setup, "access", "user user\ntopic readwrite open/#\n")?;
-    let broker = Broker::start(&format!(
-        "password_file {}\nacl_file {}",
-        passwords.0.display(),
-        access.0.display()
-    ))?;
+    let directory = tempfile::tempdir()?;
+    let (passwords, access) = (directory.path().join("passwords"), directory.path().join("access"));
+    tools::add_user(&passwords, "user", "secret")?;
+    std::fs::write(&access, "user user\ntopic readwrite open/#\n")?;
+    let lines = format!("password_file {}\nacl_file {}", passwords.display(), access.display());
+    let broker = Broker::start(&lines)?;
     let setup = setup.at(&broker.address);
     let id = setup.id("a");
     let connect = Connect { client_id: Text::new(&id)?, ..Connect::default() };

@@ -10,7 +10,7 @@ use crate::broker::Broker;
 use crate::peer::Peer;
 use crate::{Result, Setup, ensure};
 
-const COUNT: usize = 3_000;
+const COUNT: usize = 10_000;
 
 /// A publisher that connects again for as long as it takes.
 struct Publisher<'a> {

@@ -1,6 +1,6 @@
 //! Publishes that arrive, and the acknowledgements that leave for them.
 
-use super::{Acknowledgement, Link, Place, Taken, outbound::ACK_WITH_REASON};
+use super::{Acknowledgement, Link, Overrun, Place, Taken, outbound::ACK_WITH_REASON};
 use crate::{
     error::{DecodeError, EncodeError, Error, SendError, Violation},
     event::{Event, Message, Receipt, TopicName},
@@ -139,7 +139,8 @@ impl<S: Store> Link<S> {
             return Ok(true);
         }
         let exceeded = self.session.is_receive_full();
-        if !(exceeded && self.version.is_v5()) {
+        let strict = self.version.is_v5() && self.config.overrun == Overrun::Disconnect;
+        if !(exceeded && strict) {
             if self.session.store().oldest_unanswered().is_some() {
                 return Ok(false);
             }

@@ -24,8 +24,9 @@ mod chain;
 ///
 /// An empty store has no memory on the heap. A packet's memory is freed with its outcome. The
 /// bookkeeping doubles when it is full and shrinks by half or more when three quarters of it are
-/// unused: it takes 70 to 140 bytes for an outgoing message while their number grows, and half of
-/// that for an incoming one. What the allocator refuses is [`Full::ForNow`].
+/// unused, down to what 32 messages take, so that a few that come and go all the time cost nothing:
+/// it takes 70 to 140 bytes for an outgoing message while their number grows, and half of that for
+/// an incoming one. What the allocator refuses is [`Full::ForNow`].
 ///
 /// ```
 /// use mqtt_core::store::{Heap, Limits, Store};

@@ -1,12 +1,15 @@
 //! Messages that have arrived, and their acknowledgements.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use mqtt_core::{Instant, QoS, ReasonCode, Receipt, SendError, Topic};
 
 use super::{Shares, State};
 use crate::{
     inbox::{Delivery, Inbox, Pushed},
-    message::{Message, PublishProperties},
+    message::{Identifiers, Message, PublishProperties},
+    routes::Reader,
 };
 
 impl State {
@@ -14,29 +17,54 @@ impl State {
     pub(crate) fn deliver(&mut self, now: Instant, arrived: Arrived, topic: Topic<'_>) {
         self.counters.received += 1;
         let (topic, readers) = self.routes.find(topic);
-        let Arrived { payload, qos, retain, dup, properties, receipt } = arrived;
+        let Arrived { payload, qos, retain, dup, properties, identifiers, receipt } = arrived;
         let message = Message { topic, payload, qos, retain, dup, properties };
         let connection = self.connection;
-        let Some((last, others)) = readers.split_last() else {
-            self.counters.unclaimed += 1;
-            if let Some(receipt) = receipt {
-                self.answer(now, receipt, ReasonCode::Success);
-            }
-            return;
-        };
-        if let Some(receipt) = receipt.filter(|_| !others.is_empty()) {
-            self.shared.insert(receipt, Shares { readers: readers.len(), qos, connection });
+        // A server may send a message once for each subscription: then each stream gets its own copy.
+        let told = identifiers.iter().any(|id| self.subscriptions.has_identifier(id));
+        let wanted = |reader: &&Reader| !told || reader.is_meant(&identifiers);
+        let count = if told { readers.iter().filter(wanted).count() } else { readers.len() };
+        if count == 0 {
+            return self.unclaimed(now, &message, receipt);
         }
-        for inbox in others {
-            self.push(inbox, Delivery { message: message.clone(), receipt, connection });
+        if let Some(receipt) = receipt.filter(|_| count > 1) {
+            self.shared.insert(receipt, Shares { readers: count, qos, connection });
         }
-        self.push(last, Delivery { message, receipt, connection });
+        let mut readers = readers.iter().filter(wanted);
+        for reader in readers.by_ref().take(count - 1) {
+            let message = message.clone();
+            self.push(&reader.inbox, Delivery { message, receipt, connection });
+        }
+        if let Some(last) = readers.next() {
+            self.push(&last.inbox, Delivery { message, receipt, connection });
+        }
     }
 
-    fn push(&mut self, inbox: &Inbox, delivery: Delivery) {
+    /// Nobody reads it.
+    fn unclaimed(&mut self, now: Instant, message: &Message, receipt: Option<Receipt>) {
+        self.counters.unclaimed += 1;
+        if let Some(receipt) = receipt {
+            if !std::mem::replace(&mut self.warned, true) {
+                tracing::warn!(
+                    topic = %message.topic,
+                    "a message that no stream reads was acknowledged; more are only counted"
+                );
+            }
+            self.answer(now, receipt, ReasonCode::Success);
+        }
+    }
+
+    fn push(&mut self, inbox: &Arc<Inbox>, delivery: Delivery) {
         match inbox.push(delivery) {
             Pushed::Kept(reader) => self.wakers.extend(reader),
-            Pushed::Dropped => self.counters.dropped += 1,
+            Pushed::Crowded(reader) => {
+                self.wakers.extend(reader);
+                self.crowded.push(Arc::clone(inbox));
+            }
+            Pushed::Dropped => {
+                self.counters.dropped += 1;
+                tracing::debug!("a stream is not read: a message at QoS 0 was dropped");
+            }
         }
     }
 
@@ -71,5 +99,6 @@ pub(crate) struct Arrived {
     pub(crate) retain: bool,
     pub(crate) dup: bool,
     pub(crate) properties: Option<Box<PublishProperties>>,
+    pub(crate) identifiers: Identifiers,
     pub(crate) receipt: Option<Receipt>,
 }

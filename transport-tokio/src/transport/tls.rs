@@ -8,9 +8,11 @@ use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
-use tokio::net::TcpStream;
+
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::{TlsConnector, rustls};
+
+use super::tcp::Tcp;
 
 /// How TLS is done.
 ///
@@ -199,7 +201,7 @@ pub(super) struct Handshake {
 }
 
 impl Handshake {
-    pub(super) async fn over(self, tcp: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+    pub(super) async fn over(self, tcp: Tcp) -> io::Result<TlsStream<Tcp>> {
         self.connector.connect(self.name, tcp).await
     }
 }

@@ -3,6 +3,7 @@
 //! Where frames begin and end means nothing: one may carry several packets or a part of one
 //! [MQTT-6.0.0-2].
 
+use std::fmt;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -36,7 +37,7 @@ const FRAME: usize = 64 * 1024;
 const READ: usize = 16 * 1024;
 
 /// How a WebSocket is opened. The sub-protocol is always `mqtt`.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct WebSocketOptions {
     /// Headers to send with the request: cookies, `Authorization`, ... Of those that make a WebSocket
     /// (`Host`, `Connection`, `Upgrade`, `Sec-WebSocket-*`), only `Host` can be replaced.
@@ -45,6 +46,17 @@ pub struct WebSocketOptions {
     /// may put several packets into a message: let this be no less than the longest packet that the
     /// client accepts. 64 MiB unless changed.
     pub max_message_size: usize,
+}
+
+impl fmt::Debug for WebSocketOptions {
+    /// Without the headers' values, some of which are secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.headers.iter().map(|(name, _)| name).collect();
+        f.debug_struct("WebSocketOptions")
+            .field("headers", &names)
+            .field("max_message_size", &self.max_message_size)
+            .finish()
+    }
 }
 
 impl Default for WebSocketOptions {

@@ -2,7 +2,8 @@
 
 use std::{io, time::Duration};
 
-use mqtt_core::{Error, Text};
+use bytes::Bytes;
+use mqtt_core::{Connect, Error, Property, Text, wire::Packet};
 use tokio::time::Instant;
 
 use crate::support::*;
@@ -198,15 +199,17 @@ async fn a_server_that_is_busy_is_asked_again_one_that_bans_is_not() {
             pass(1).await;
         }
         assert!(!client.status().borrow().is_final());
-        net.with(|server| server.manners.terms.reason = ReasonCode::NotAuthorized);
-        let error = client.connected().await.unwrap_err();
-        assert!(
-            matches!(&error, ConnectionError::Refused(refusal)
-            if refusal.reason == ReasonCode::NotAuthorized),
-            "{error}"
-        );
-        let status = client.status().borrow().clone();
-        assert!(matches!(status, Status::Failed(ConnectionError::Refused(_))), "{status:?}");
+        if version.is_v5() {
+            net.with(|server| server.manners.terms.reason = ReasonCode::Banned);
+            let error = client.connected().await.unwrap_err();
+            let banned = |refusal: &Refusal| refusal.reason == ReasonCode::Banned;
+            assert!(matches!(&error, ConnectionError::Refused(refusal) if banned(refusal)));
+            let status = client.status().borrow().clone();
+            assert!(matches!(status, Status::Failed(ConnectionError::Refused(_))), "{status:?}");
+        } else {
+            net.with(|server| server.manners.terms.reason = ReasonCode::Success);
+            client.connected().await.unwrap();
+        }
     })
     .await;
 }
@@ -244,7 +247,7 @@ async fn a_server_that_says_goodbye_is_connected_to_again() {
             "{cause}"
         );
         client.connected().await.unwrap();
-        net.with(|server| server.kick(ReasonCode::UseAnotherServer));
+        net.with(|server| server.kick(ReasonCode::ServerMoved));
         settle().await;
         assert!(client.connected().await.is_err());
         assert!(matches!(*client.status().borrow(), Status::Failed(_)));
@@ -303,6 +306,141 @@ async fn attempts_become_rarer_by_chance() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_connection_that_does_not_last_is_no_success() {
+    bounded(async {
+        fastrand::seed(1);
+        let [first, longest] = [1, 100].map(Duration::from_secs);
+        let reconnect = Reconnect { first, longest, ..Reconnect::default() };
+        let (net, client) =
+            meet_on(Manners::default(), Options { reconnect, ..options(Version::V5) }).await;
+        let mut delays = Vec::new();
+        for lasts in [200, 1, 1, 1, 1, 1, 1, 200] {
+            pass(lasts).await;
+            net.cut();
+            settle().await;
+            let Status::Reconnecting { attempt, delay, .. } = client.status().borrow().clone()
+            else {
+                panic!("the connection is lost")
+            };
+            assert_eq!(attempt, 1, "since there was a connection");
+            delays.push(delay);
+            client.connected().await.unwrap();
+        }
+        let (again, others) = delays.split_last().unwrap();
+        assert!(delays[0] <= first && *again <= first, "{delays:?}");
+        assert!(others.iter().any(|delay| *delay > 4 * first), "{delays:?}");
+        assert!(others.iter().zip(0..).all(|(delay, number)| *delay <= first * (1 << number)));
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn everything_that_the_options_say_is_in_connect() {
+    both(async |version| {
+        let net = Net::script(ConnAck::default(), version);
+        net.with(|script| script.greeting = None);
+        let v5 = version.is_v5();
+        let mut will = Will { qos: AtLeastOnce, retain: true, ..Will::new("will", "lost") };
+        let mut options = Options {
+            keep_alive: 17,
+            user_name: Some("user".into()),
+            password: Some(Bytes::from_static(b"secret")),
+            receive_maximum: 7,
+            maximum_packet_size: 70_000,
+            topic_alias_maximum: 3,
+            session_expiry_interval: 77,
+            ..options(version)
+        };
+        if v5 {
+            will.delay_interval = 5;
+            will.properties.content_type = Some("text".into());
+            options.user_properties = vec![("name".into(), "value".into())];
+        }
+        options.will = Some(will);
+        assert!(!format!("{options:?}").contains("secret"));
+        let (_client, driver) = net.client(options);
+        let _driver = tokio::spawn(driver);
+        settle().await;
+        let Packet::Connect(said, connect) = net.with(|script| script.packet()) else { panic!() };
+        assert_eq!(said, version);
+        let will = connect.will.expect("a will");
+        assert_eq!((will.topic.as_str(), will.payload), ("will", &b"lost"[..]));
+        assert_eq!((will.qos, will.retain), (AtLeastOnce, true));
+        let properties = will.properties.iter().collect::<Vec<_>>();
+        let content_type = Property::ContentType(Text::new("text").unwrap());
+        let expected: &[_] = if v5 { &[content_type, Property::WillDelayInterval(5)] } else { &[] };
+        assert_eq!(properties, expected);
+        assert_eq!(connect.user_properties.iter().count(), usize::from(v5));
+        let expected = Connect {
+            client_id: Text::new("teller").unwrap(),
+            clean_start: false,
+            keep_alive: 17,
+            will: connect.will,
+            user_name: Some(Text::new("user").unwrap()),
+            password: Some(b"secret"),
+            user_properties: connect.user_properties,
+            ..Connect::default()
+        };
+        let expected = if v5 {
+            Connect {
+                session_expiry_interval: 77,
+                receive_maximum: 7,
+                maximum_packet_size: Some(70_000),
+                topic_alias_maximum: 3,
+                request_response_information: true,
+                ..expected
+            }
+        } else {
+            expected
+        };
+        assert_eq!(connect, expected);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn credentials_are_asked_for_before_each_connection() {
+    both(async |version| {
+        let net = Net::script(ConnAck::default(), version);
+        net.with(|script| script.greeting = None);
+        let mut count = 0;
+        let credentials = move || {
+            count += 1;
+            let password = Some(Bytes::from(format!("token {count}")));
+            Credentials { user_name: Some("user".into()), password }
+        };
+        let options = Options { credentials: Some(Box::new(credentials)), ..options(version) };
+        let (_client, driver) = net.client(Options { retry_first: true, ..options });
+        let _driver = tokio::spawn(driver);
+        for count in 1..=3 {
+            pass(5).await;
+            let Packet::Connect(_, connect) = net.with(|script| script.packet()) else { panic!() };
+            assert_eq!(connect.user_name.unwrap().as_str(), "user");
+            assert_eq!(connect.password.unwrap(), format!("token {count}").as_bytes());
+            net.cut();
+        }
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_server_takes_can_be_asked_for() {
+    bounded(async {
+        let terms = ConnAck {
+            receive_maximum: 7,
+            maximum_packet_size: Some(500),
+            server_keep_alive: Some(40),
+            ..ConnAck::default()
+        };
+        let (_net, client) = talk_on(terms, options(Version::V5)).await;
+        let limits = client.limits();
+        assert_eq!((limits.receive_maximum, limits.maximum_packet_size), (7, 500));
+        assert_eq!(client.keep_alive(), 40);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn sessions_begin_and_go_on_as_asked_for() {
     both(async |version| {
         for (clean_start, expiry) in [(true, 300), (true, 0), (false, 300)] {
@@ -339,6 +477,7 @@ async fn a_name_that_the_server_has_chosen_is_kept() {
         settle().await;
         client.connected().await.unwrap();
         assert!(matches!(*status.borrow_and_update(), Status::Connected { session_present: true }));
+        assert_eq!(client.assigned_client_identifier().as_deref(), Some("assigned-1"));
         assert!(
             net.with(|server| server.remembers("assigned-1") && !server.remembers("assigned-2"))
         );
@@ -358,7 +497,8 @@ async fn a_driver_can_be_polled_beside_other_work() {
             assert_eq!(text(&messages.next().await.unwrap()), "2");
             client.disconnect().await
         };
-        let ((), result) = tokio::join!(driver, work);
+        let (end, result) = tokio::join!(driver, work);
+        end.expect("closed by its own side");
         result.unwrap();
         assert_eq!(net.accepted(), ["1"]);
     })

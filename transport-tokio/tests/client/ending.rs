@@ -262,8 +262,8 @@ async fn the_last_handle_closes() {
         let messages = client.subscribe("a", AtLeastOnce).await.unwrap();
         let other = client.clone();
         net.trace();
-        for number in 0..3 {
-            let _ = client.publish("b", number.to_string()).qos(LEVELS[number]).accepted().await;
+        for (number, qos) in LEVELS.into_iter().enumerate() {
+            let _ = client.publish("b", number.to_string()).qos(qos).accepted().await;
         }
         drop((client, other));
         pass(60).await;

@@ -68,7 +68,7 @@ async fn noticed(version: Version, silence: Silence, publishes: Option<(QoS, u64
     let task = tokio::spawn(async move {
         let Some((qos, millis)) = publishes else { return };
         loop {
-            let _ = program.try_publish(program.publish("a", vec![0; 1_000]).qos(qos));
+            let _ = program.publish("a", vec![0; 1_000]).qos(qos).try_publish();
             sleep(Duration::from_millis(millis)).await;
         }
     });
@@ -125,11 +125,11 @@ async fn a_server_that_reads_nothing_costs_bounded_memory() {
         net.stall(true);
         let mut count = 0;
         loop {
-            match client.try_publish(client.publish("a", format!("{count:01000}"))) {
+            match client.publish("a", format!("{count:01000}")).try_publish() {
                 Ok(_) => count += 1,
                 Err(error) => {
                     settle().await; // it may have written what it had
-                    if client.try_publish(client.publish("a", format!("{count:01000}"))).is_err() {
+                    if client.publish("a", format!("{count:01000}")).try_publish().is_err() {
                         assert_eq!(error, PublishError::Full);
                         break;
                     }

@@ -30,7 +30,7 @@ async fn at_qos_0_it_resolves_when_it_is_accepted() {
     both(async |version| {
         let (net, client) = talk(version).await;
         assert_eq!(client.publish("a", "1").await.map(|done| done.reason), Ok(ReasonCode::Success));
-        client.publish("b", "2").retain().await.unwrap();
+        client.publish("b", "2").retain(true).await.unwrap();
         settle().await;
         assert_eq!(net.trace(), ["PUBLISH q0 a 1", "PUBLISH retain q0 b 2"]);
         assert_eq!(client.counters().published, [2, 0, 0]);
@@ -104,8 +104,8 @@ async fn a_refusal_says_why() {
         let properties = Properties::from(&why);
         let reason = ReasonCode::QuotaExceeded;
         net.send(&Packet::PubAck(ID, Ack { reason, properties }));
-        let refusal = Refusal { reason, explanation: Some("full up".into()) };
-        assert_eq!(delivery.await, Err(PublishError::Refused(refusal)));
+        let Err(PublishError::Refused(refusal)) = delivery.await else { panic!("a refusal") };
+        assert_eq!((refusal.reason, refusal.explanation.as_deref()), (reason, Some("full up")));
         assert_eq!(client.counters().undelivered, 1);
     })
     .await;
@@ -142,7 +142,7 @@ async fn what_the_server_would_refuse_is_not_sent() {
         let unsupported = |reason| Err(PublishError::Unsupported(reason));
         let result = client.publish("a", "1").qos(ExactlyOnce).await;
         assert_eq!(result, unsupported(ReasonCode::QoSNotSupported));
-        let result = client.publish("a", "1").retain().await;
+        let result = client.publish("a", "1").retain(true).await;
         assert_eq!(result, unsupported(ReasonCode::RetainNotSupported));
         for qos in [AtMostOnce, AtLeastOnce] {
             let result = client.publish("a", vec![b'x'; 64]).qos(qos).await;
@@ -266,10 +266,10 @@ async fn the_queue_is_bounded_in_messages() {
         let queue = QueueLimits { messages: 3, ..QueueLimits::default() };
         let (_net, client) = offline(Options { queue, ..options(version) }).await;
         for qos in LEVELS {
-            client.try_publish(client.publish("a", "1").qos(qos)).unwrap();
+            client.publish("a", "1").qos(qos).try_publish().unwrap();
         }
         for qos in LEVELS {
-            let refused = client.try_publish(client.publish("a", "1").qos(qos));
+            let refused = client.publish("a", "1").qos(qos).try_publish();
             assert_eq!(refused.unwrap_err(), PublishError::Full);
         }
         assert_eq!(client.counters().queued, 3);
@@ -283,16 +283,16 @@ async fn the_queue_is_bounded_in_bytes() {
         let queue = QueueLimits { bytes: 100, ..QueueLimits::default() };
         let (net, client) = offline(Options { queue, ..options(version) }).await;
         let message = |len| client.publish("a", vec![b'x'; len]).qos(AtLeastOnce);
-        client.try_publish(message(1_000)).expect("a lone one may be longer");
-        assert_eq!(client.try_publish(message(1)).unwrap_err(), PublishError::Full);
+        message(1_000).try_publish().expect("a lone one may be longer");
+        assert_eq!(message(1).try_publish().unwrap_err(), PublishError::Full);
         online(&net, &client).await;
 
         net.usual(Plan::Hang);
         net.cut();
         settle().await;
-        client.try_publish(message(49)).unwrap();
-        client.try_publish(message(49)).expect("with their topics: 100");
-        assert_eq!(client.try_publish(message(0)).unwrap_err(), PublishError::Full);
+        message(49).try_publish().unwrap();
+        message(49).try_publish().expect("with their topics: 100");
+        assert_eq!(message(0).try_publish().unwrap_err(), PublishError::Full);
         assert_eq!(client.counters().queued_bytes, 100);
     })
     .await;
@@ -339,7 +339,7 @@ async fn nobody_overtakes_those_who_wait_longer() {
         net.send(&Packet::PubAck(ID, Ack::default()));
         settle().await;
         // There is room for one, and the wrong one asks first.
-        let full = client.try_publish(client.publish("a", "4").qos(AtLeastOnce));
+        let full = client.publish("a", "4").qos(AtLeastOnce).try_publish();
         assert_eq!(full.unwrap_err(), PublishError::Full);
         assert!(poll_once(third.as_mut()).is_pending(), "it is not its turn");
         assert!(matches!(poll_once(second.as_mut()), Poll::Ready(Ok(_))));
@@ -353,7 +353,7 @@ async fn one_that_is_dropped_while_it_waits_is_not_sent() {
     both(async |version| {
         let queue = QueueLimits { messages: 1, ..QueueLimits::default() };
         let (net, client) = offline(Options { queue, ..options(version) }).await;
-        client.try_publish(client.publish("a", "first").qos(AtLeastOnce)).unwrap();
+        client.publish("a", "first").qos(AtLeastOnce).try_publish().unwrap();
         {
             let mut dropped = pin!(client.publish("a", "dropped").qos(AtLeastOnce).into_future());
             assert!(poll_once(dropped.as_mut()).is_pending());
@@ -512,10 +512,32 @@ async fn after_the_end_nothing_is_accepted() {
             assert_eq!(result, Err(PublishError::Closed));
             let result = client.publish("a", "1").qos(qos).accepted().await;
             assert_eq!(result.unwrap_err(), PublishError::Closed);
-            let result = client.try_publish(client.publish("a", "1").qos(qos));
+            let result = client.publish("a", "1").qos(qos).try_publish();
             assert_eq!(result.unwrap_err(), PublishError::Closed);
         }
         assert_eq!(net.accepted(), [""; 0]);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_one_that_waits_is_not_overtaken_by_short_ones() {
+    both(async |version| {
+        let queue = QueueLimits { bytes: 100, ..QueueLimits::default() };
+        let (net, client) = offline(Options { queue, ..options(version) }).await;
+        let message = |byte: &str, len| client.publish("a", byte.repeat(len)).qos(AtLeastOnce);
+        message("1", 60).try_publish().unwrap();
+        let mut long = Box::pin(message("2", 60).into_future());
+        assert!(poll_once(long.as_mut()).is_pending());
+        assert_eq!(message("3", 3).try_publish().unwrap_err(), PublishError::Full);
+        let mut short = Box::pin(message("4", 4).into_future());
+        assert!(poll_once(short.as_mut()).is_pending());
+        assert_eq!(client.counters().queued, 1);
+        drop(long);
+        assert_eq!(client.counters().queued, 2, "now it is the short one's turn");
+        online(&net, &client).await;
+        short.await.unwrap();
+        assert_eq!(net.accepted(), ["1".repeat(60), "4".repeat(4)]);
     })
     .await;
 }
@@ -550,7 +572,7 @@ async fn waiting_for_room_counts_for_the_expiry_interval() {
     bounded(async {
         let queue = QueueLimits { messages: 1, ..QueueLimits::default() };
         let (net, client) = offline(Options { queue, ..options(Version::V5) }).await;
-        client.try_publish(client.publish("a", "1").qos(AtLeastOnce)).unwrap();
+        client.publish("a", "1").qos(AtLeastOnce).try_publish().unwrap();
         let back = async {
             pass(10).await;
             online(&net, &client).await;

@@ -221,7 +221,7 @@ async fn publisher(client: Client, name: u64, mut rng: Rng) -> Vec<Sent> {
                 let in_time = tokio::time::timeout(patience, message.into_future()).await;
                 outcome = in_time.ok().map(|outcome| outcome.map(drop));
             }
-            2 => match client.try_publish(message) {
+            2 => match message.try_publish() {
                 Ok(delivery) => deliveries.push((sent.len(), delivery)),
                 Err(error) => outcome = Some(Err(error)),
             },

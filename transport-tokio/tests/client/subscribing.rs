@@ -16,6 +16,16 @@ fn no(version: Version) -> SubscribeError {
     refused(if v5 { ReasonCode::NotAuthorized } else { ReasonCode::UnspecifiedError })
 }
 
+/// What requests of this name were about since the last time, in whatever packets.
+fn asked(net: &Net<Server>, name: &str) -> Vec<String> {
+    let sent = net.sent();
+    let requests = sent.iter().filter_map(|line| line.strip_prefix(name));
+    let mut asked: Vec<_> =
+        requests.flat_map(|rest| rest.split(' ').skip(2).map(str::to_owned)).collect();
+    asked.sort_unstable();
+    asked
+}
+
 /// Loses the connection, and the session too if told so.
 async fn reconnect(net: &Net<Server>, client: &Client, forget: bool) {
     net.cut();
@@ -39,6 +49,7 @@ async fn it_resolves_with_the_suback() {
         let reasons = [ReasonCode::Success][..].into();
         net.send(&Packet::SubAck(PacketId::FIRST, SubAck { reasons, ..SubAck::default() }));
         let messages = subscribe.await.unwrap();
+        assert_eq!(messages.granted(), [AtMostOnce], "less than was asked for");
         assert!(messages.is_empty() && messages.error().is_none());
         assert_eq!(client.counters().filters, 1);
     })
@@ -65,9 +76,9 @@ async fn a_refusal_is_an_error_and_says_why() {
         let properties = Properties::from(&why);
         let reasons = [ReasonCode::NotAuthorized][..].into();
         net.send(&Packet::SubAck(PacketId::FIRST, SubAck { reasons, properties }));
-        let explanation = Some("not you".into());
-        let refusal = Refusal { reason: ReasonCode::NotAuthorized, explanation };
-        assert_eq!(subscribe.await.unwrap_err(), SubscribeError::Refused(refusal));
+        let Err(SubscribeError::Refused(refusal)) = subscribe.await else { panic!("a refusal") };
+        assert_eq!(refusal.reason, ReasonCode::NotAuthorized);
+        assert_eq!(refusal.explanation.as_deref(), Some("not you"));
     })
     .await;
 }
@@ -94,6 +105,43 @@ async fn what_the_server_would_refuse_is_not_asked() {
         settle().await;
         assert_eq!(net.trace(), [""; 0]);
         assert_eq!(client.counters().filters, 0);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_asked_for_besides_the_qos() {
+    bounded(async {
+        let (net, client) = talk(Version::V5).await;
+        let plain = client.subscribe("a", AtLeastOnce);
+        let choosy = client
+            .subscribe("b", AtLeastOnce)
+            .no_local(true)
+            .retain_as_published(true)
+            .retain_handling(RetainHandling::DoNotSend);
+        for subscribe in [plain, choosy] {
+            let mut subscribe = pin!(subscribe.into_future());
+            assert!(poll_once(subscribe.as_mut()).is_pending());
+            settle().await;
+        }
+        let asked = net.with(|script| std::mem::take(&mut script.received));
+        let asked = asked.iter().filter_map(|packet| match packet {
+            Packet::Subscribe(_, subscribe) => subscribe.subscriptions.iter().next(),
+            _ => None,
+        });
+        let asked: Vec<_> = asked
+            .map(|asked| (asked.no_local, asked.retain_as_published, asked.retain_handling))
+            .collect();
+        let expected =
+            [(false, false, RetainHandling::Send), (true, true, RetainHandling::DoNotSend)];
+        assert_eq!(asked, expected);
+    })
+    .await;
+    both(async |version| {
+        let (_net, client) = meet(version).await;
+        let choosy = client.subscribe("a", AtLeastOnce).no_local(true).await;
+        let error = SubscribeError::Invalid(Invalid::Packet(EncodeError::Version));
+        assert_eq!(choosy.err(), if version.is_v5() { None } else { Some(error) });
     })
     .await;
 }
@@ -187,7 +235,14 @@ async fn several_filters_in_one_stream() {
         let (net, client) = meet(version).await;
         let mut messages =
             client.subscribe("a/+", AtLeastOnce).and("b", ExactlyOnce).await.unwrap();
-        assert_eq!(net.sent(), ["SUBSCRIBE 1 a/+ q1 b q2"]);
+        let unsubscribe = if version.is_v5() {
+            // Each with an identifier of its own.
+            assert_eq!(net.sent(), ["SUBSCRIBE 1 a/+ q1", "SUBSCRIBE 2 b q2"]);
+            "UNSUBSCRIBE 3 a/+ b"
+        } else {
+            assert_eq!(net.sent(), ["SUBSCRIBE 1 a/+ q1 b q2"]);
+            "UNSUBSCRIBE 2 a/+ b"
+        };
         for (topic, text) in [("a/1", "1"), ("b", "2"), ("c", "3"), ("a/2", "4")] {
             net.publish(topic, text, AtLeastOnce);
         }
@@ -195,7 +250,7 @@ async fn several_filters_in_one_stream() {
         assert_eq!(read_all(&mut messages), ["1", "2", "4"]);
         drop(messages);
         settle().await;
-        assert!(net.sent().contains(&"UNSUBSCRIBE 2 a/+ b".to_string()));
+        assert!(net.sent().contains(&unsubscribe.to_string()));
 
         let error = client.subscribe("a", AtLeastOnce).and("no/b", AtLeastOnce).await.unwrap_err();
         assert_eq!(error, no(version));
@@ -235,14 +290,7 @@ async fn a_lost_session_is_subscribed_to_again() {
         settle().await;
         net.trace();
         reconnect(&net, &client, true).await;
-        let mut asked: Vec<_> = net
-            .sent()
-            .iter()
-            .filter(|line| line.starts_with("SUBSCRIBE"))
-            .flat_map(|line| line.split(' ').skip(2).map(str::to_owned).collect::<Vec<_>>())
-            .collect();
-        asked.sort_unstable();
-        assert_eq!(asked, ["a", "b", "c", "q1", "q1", "q2"]);
+        assert_eq!(asked(&net, "SUBSCRIBE"), ["a", "b", "c", "q1", "q1", "q2"]);
         for topic in ["a", "b", "c", "d"] {
             net.publish(topic, topic, AtLeastOnce);
         }
@@ -329,6 +377,14 @@ async fn subscriptions_that_are_given_up_offline_leave_nothing_behind() {
             assert!(poll_once(subscribe.as_mut()).is_pending());
         }
         assert_eq!(client.counters().filters, 0);
+        net.trace();
+        let mut subscribe = pin!(client.subscribe("7", AtLeastOnce).into_future());
+        assert!(poll_once(subscribe.as_mut()).is_pending());
+        net.usual(Plan::Open);
+        subscribe.await.unwrap();
+        let sent = net.sent();
+        let asked = sent.iter().filter(|line| line.starts_with("SUBSCRIBE"));
+        assert!(asked.eq(["SUBSCRIBE 1 7 q1"]), "once: {sent:?}");
     })
     .await;
 }
@@ -338,36 +394,35 @@ async fn a_refused_resubscription_ends_the_streams_that_read_it() {
     both(async |version| {
         let net = Net::script(ConnAck { session_present: true, ..ConnAck::default() }, version);
         let client = net.connect(options(version)).await.unwrap();
-        // To the last request.
-        let answer = |reasons: &[ReasonCode]| {
-            let ack = SubAck { reasons: reasons.into(), ..SubAck::default() };
-            let asked = net.with(|script| script.received.pop_back());
-            let Some(Packet::Subscribe(id, _)) = asked else { panic!("{asked:?}") };
-            net.send(&Packet::SubAck(id, ack));
+        let failed =
+            if version.is_v5() { ReasonCode::NotAuthorized } else { ReasonCode::UnspecifiedError };
+        // Grants what has been asked for, but for this filter.
+        let answer = |but: &str| {
+            for asked in net.with(|script| std::mem::take(&mut script.received)) {
+                let Packet::Subscribe(id, subscribe) = asked else { panic!("{asked:?}") };
+                let granted = |filter| if filter == but { failed } else { ReasonCode::GrantedQoS1 };
+                let filters = subscribe.subscriptions.iter().map(|asked| asked.filter.as_str());
+                let reasons: Vec<_> = filters.map(granted).collect();
+                let ack = SubAck { reasons: reasons[..].into(), ..SubAck::default() };
+                net.send(&Packet::SubAck(id, ack));
+            }
         };
-        let granted = ReasonCode::GrantedQoS1;
-        let mut subscribe = pin!(client.subscribe("a", AtLeastOnce).into_future());
-        assert!(poll_once(subscribe.as_mut()).is_pending());
-        settle().await;
-        answer(&[granted]);
-        let mut first = subscribe.await.unwrap();
-        let mut subscribe = pin!(client.subscribe("b", AtLeastOnce).into_future());
-        assert!(poll_once(subscribe.as_mut()).is_pending());
-        settle().await;
-        answer(&[granted]);
-        let mut second = subscribe.await.unwrap();
+        let mut streams = Vec::new();
+        for filter in ["a", "b"] {
+            let mut subscribe = pin!(client.subscribe(filter, AtLeastOnce).into_future());
+            assert!(poll_once(subscribe.as_mut()).is_pending());
+            settle().await;
+            answer("");
+            streams.push(subscribe.await.unwrap());
+        }
+        let [first, second] = &mut streams[..] else { unreachable!() };
 
         net.with(|script| script.greeting = Some(ConnAck::default()));
         net.cut();
         settle().await;
-        net.trace();
         client.connected().await.unwrap();
         settle().await;
-        let failed =
-            if version.is_v5() { ReasonCode::NotAuthorized } else { ReasonCode::UnspecifiedError };
-        let sent = net.sent();
-        let order = if sent[1].contains("a q1 b") { [failed, granted] } else { [granted, failed] };
-        answer(&order);
+        answer("a");
         assert_eq!(first.next().await, None);
         assert_eq!(first.error(), Some(refused(failed)));
         assert!(poll_once(pin!(second.next())).is_pending(), "another filter's");
@@ -400,6 +455,32 @@ async fn streams_declared_before_read_what_a_session_holds() {
         let sent = net.sent();
         assert!(sent.contains(&"SUBSCRIBE 1 held/# q2".to_string()), "{sent:?}");
         assert!(!sent.iter().any(|line| line.contains("never")), "{sent:?}");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_declared_stream_with_more_to_say() {
+    both(async |version| {
+        let net = Net::server(Manners::default(), version);
+        let mut streams = Streams::default();
+        let limits = StreamLimits { messages: 2, ..StreamLimits::default() };
+        let more = SubscribeOptions { limits, ..SubscribeOptions::default() };
+        assert!(streams.subscribe_with(&[("a", AtMostOnce), ("b#", AtMostOnce)], more).is_err());
+        let filters = [("a", AtLeastOnce), ("b/+", ExactlyOnce)];
+        let mut messages = streams.subscribe_with(&filters, more).unwrap();
+        let _client = net.connect(Options { streams, ..options(version) }).await.unwrap();
+        settle().await;
+        assert_eq!(asked(&net, "SUBSCRIBE"), ["a", "b/+", "q1", "q2"]);
+        for topic in ["a", "b/1", "a"] {
+            net.publish(topic, topic, AtMostOnce);
+        }
+        pass(1).await; // a reader has its moment to catch up
+        assert_eq!((messages.len(), messages.dropped()), (2, 1));
+        messages.set_limits(StreamLimits::default());
+        net.publish("b/2", "b/2", AtMostOnce);
+        pass(1).await;
+        assert_eq!(read_all(&mut messages), ["a", "b/1", "b/2"]);
     })
     .await;
 }
@@ -532,6 +613,51 @@ async fn after_the_end_there_are_no_subscriptions() {
         let mut late = client.listen("#").unwrap();
         assert_eq!(late.next().await, None);
         assert_eq!(late.error(), Some(SubscribeError::Closed));
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn copies_for_overlapping_subscriptions_are_told_apart() {
+    bounded(async {
+        let (net, client) = talk(Version::V5).await;
+        let mut streams = Vec::new();
+        let mut identifiers = Vec::new();
+        for filter in ["a/#", "a/+"] {
+            let mut subscribe = pin!(client.subscribe(filter, ExactlyOnce).into_future());
+            assert!(poll_once(subscribe.as_mut()).is_pending());
+            settle().await;
+            let asked = net.with(|script| script.packet());
+            let Packet::Subscribe(id, asked) = asked else { panic!("{asked:?}") };
+            identifiers.extend(asked.properties.subscription_identifier());
+            let reasons = [ReasonCode::GrantedQoS2][..].into();
+            net.send(&Packet::SubAck(id, SubAck { reasons, ..SubAck::default() }));
+            streams.push(subscribe.await.unwrap());
+        }
+        let mut tap = client.listen("#").unwrap();
+        let [first, second] = identifiers[..] else { panic!("{identifiers:?}") };
+        let unknown = first.max(second) % 268_435_455 + 1;
+        let copies: [(&str, &[u32]); 5] = [
+            ("1", &[first]),
+            ("1", &[second]),
+            ("2", &[second, first]),
+            ("3", &[unknown]), // of a program before: whoever can want it
+            ("4", &[]),
+        ];
+        for (text, identifiers) in copies {
+            let list: Vec<_> =
+                identifiers.iter().copied().map(Property::SubscriptionIdentifier).collect();
+            let publish = mqtt_core::Publish {
+                properties: (&list[..]).into(),
+                ..mqtt_core::Publish::new(mqtt_core::Topic::new("a/b").unwrap(), text)
+            };
+            net.send(&Packet::Publish(Default::default(), publish));
+        }
+        settle().await;
+        for stream in &mut streams {
+            assert_eq!(read_all(stream), ["1", "2", "3", "4"]);
+        }
+        assert_eq!(read_all(&mut tap), ["1", "1", "2", "3", "4"], "a tap shows every copy");
     })
     .await;
 }

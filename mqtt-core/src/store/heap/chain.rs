@@ -11,7 +11,7 @@ use crate::{store::Full, wire::PacketId};
 /// Everything that takes an identifier takes constant time, whatever the order in which values
 /// go. The nodes lie close together in no particular order: when one goes, the last moves to its
 /// place. So memory follows the number of values: it is halved, at least, when three quarters are
-/// unused, down to room for [`FLOOR`].
+/// unused, down to room for [`FLOOR`], so that a few that come and go all the time find room.
 #[derive(Clone, Debug)]
 pub(super) struct Chain<T> {
     nodes: Vec<Node<T>>,
@@ -243,4 +243,4 @@ fn hash(id: PacketId) -> u64 {
 const NONE: u16 = u16::MAX;
 
 /// The number of values for which memory is kept when most have gone.
-const FLOOR: usize = 4;
+const FLOOR: usize = 32;
