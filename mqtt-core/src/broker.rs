@@ -53,10 +53,13 @@ pub struct Config {
     /// The longest that a session outlives its connection, in seconds; `u32::MAX` is for ever. What
     /// a 3.1.1 client gets that does not ask for a clean session.
     pub session_expiry_maximum: u32,
-    /// The longest keep alive, in seconds; 0 for any, and for none.
+    /// The longest keep alive, in seconds; 0 for any, and for none. Of 5.0 clients, which can be told.
     pub keep_alive_maximum: u16,
     /// How long a client may take for CONNECT and for each step of AUTH, in milliseconds.
     pub connect_timeout: u32,
+    /// How many messages may be on their way to one client unacknowledged, whatever it takes, at least
+    /// 1.
+    pub in_flight: u16,
     /// How many messages may wait for one session, and how many bytes. Those on their way do not
     /// count, nor do retained ones for a new subscription.
     pub queue_messages: usize,
@@ -65,7 +68,8 @@ pub struct Config {
     /// What is dropped when there are more.
     pub overflow: Overflow,
     /// How many messages may be retained. One more is refused with
-    /// [`ReasonCode::QuotaExceeded`], on 3.1.1 not retained.
+    /// [`ReasonCode::QuotaExceeded`]; of a client that cannot be told so, and at QoS 0, it is
+    /// delivered, and not retained.
     pub retained_messages: usize,
     /// How many sessions there may be, connected ones included.
     pub sessions: usize,
@@ -77,7 +81,8 @@ pub struct Config {
     pub topic_aliases: bool,
     /// What a client is told that asks for Response Information.
     pub response_information: Option<Text<'static>>,
-    /// Makes the client identifiers that the broker assigns hard to guess.
+    /// What the client identifiers that the broker assigns begin with, in a way: brokers with different
+    /// seeds assign different ones. They are no secret.
     pub seed: u64,
 }
 
@@ -113,11 +118,12 @@ impl Config {
         session_expiry_maximum: u32::MAX,
         keep_alive_maximum: 0,
         connect_timeout: 10_000,
+        in_flight: 100,
         queue_messages: 1_000,
-        queue_bytes: 1024 * 1024,
+        queue_bytes: 4 * 1024 * 1024,
         overflow: Overflow::DropNewest,
         retained_messages: 100_000,
-        sessions: usize::MAX,
+        sessions: 100_000,
         crowding: Crowding::Refuse,
         control_characters: false,
         topic_aliases: true,
@@ -257,12 +263,16 @@ pub struct Statistics {
     pub dropped_too_large: u64,
     /// Messages dropped because they had expired.
     pub dropped_expired: u64,
+    /// Messages that were to be retained, and were not: there are as many as there may be.
+    pub not_retained: u64,
 }
 
 /// A connection that is open.
 #[derive(Debug)]
 pub struct Connection {
     state: State,
+    /// The host has been asked, and will know later.
+    asked: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -274,6 +284,14 @@ enum State {
     Open(u32),
     /// It has come to its end.
     Closing,
+}
+
+/// What a packet at the front of the input waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wait {
+    Nothing,
+    Room,
+    Host,
 }
 
 /// A broker, without IO: the server's ends of many connections, the sessions of their clients, and
@@ -329,12 +347,15 @@ pub struct Broker<M: Memory> {
     /// Counts publishes, so that a session knows whether it has been found for this one.
     stamp: u32,
     /// Whose turn it is in shared subscriptions.
-    turn: u32,
+    turns: [u32; TURNS],
     /// How many names have been given.
     assigned: u32,
     /// No deadline is before this.
     due: Option<Instant>,
 }
+
+/// How many groups have a turn of their own; more share them.
+const TURNS: usize = 64;
 
 /// How late the broker may be with what the clock makes it do, in milliseconds: so often does it look
 /// through all sessions, at most.
@@ -356,7 +377,7 @@ impl<const C: usize, const S: usize, const F: usize, const M: usize, const B: us
             retained_names: heapless::Vec::new(),
             statistics: Statistics::NONE,
             stamp: 0,
-            turn: 0,
+            turns: [0; TURNS],
             assigned: 0,
             due: None,
         }
@@ -379,7 +400,7 @@ impl Broker<Large> {
             retained_names: memory::heap::Table::new(),
             statistics: Statistics::NONE,
             stamp: 0,
-            turn: 0,
+            turns: [0; TURNS],
             assigned: 0,
             due: None,
         }
@@ -407,6 +428,7 @@ impl Statistics {
         dropped_overflow: 0,
         dropped_too_large: 0,
         dropped_expired: 0,
+        not_retained: 0,
     };
 }
 
@@ -419,7 +441,8 @@ impl<M: Memory> Broker<M> {
     pub fn open(&mut self, now: Instant) -> Result<ConnectionId, Full> {
         let until = now + u64::from(self.config.connect_timeout);
         let state = State::Handshake { until: Some(until), seen: 0 };
-        let place = self.connections.insert(Connection { state }).map_err(|_| Full)?;
+        let place =
+            self.connections.insert(Connection { state, asked: false }).map_err(|_| Full)?;
         self.wake(until);
         Ok(ConnectionId(place))
     }
@@ -463,11 +486,11 @@ impl<M: Memory> Broker<M> {
         result
     }
 
-    /// The host knows by now what it was asked for on this connection: the same will be asked again at
-    /// the next [`poll`](Self::poll), which this is a reminder of. Whether the connection is open.
-    pub fn resume(&self, connection: ConnectionId) -> bool {
-        let state = self.connections.get(connection.0).map(|connection| connection.state);
-        state.is_some_and(|state| state != State::Closing)
+    /// The host knows by now what it was asked for on this connection: the next
+    /// [`poll`](Self::poll), which is due, asks the same again. Whether that is awaited.
+    pub fn resume(&mut self, connection: ConnectionId) -> bool {
+        let connection = self.connections.get_mut(connection.0);
+        connection.is_some_and(|connection| core::mem::take(&mut connection.asked))
     }
 
     /// Does what is due: connections that were silent for too long end, sessions and wills come to
@@ -534,6 +557,11 @@ impl<M: Memory> Broker<M> {
             };
             match connection.state {
                 State::Closing => return Err(Error::NotConnected),
+                State::Open(session) if connection.asked => {
+                    self.pump(now, session, host);
+                    return Ok(());
+                }
+                _ if connection.asked => return Ok(()),
                 State::Handshake { .. } => {
                     if !self.shake_hands(now, from, input, host)? {
                         return Ok(());
@@ -554,46 +582,64 @@ impl<M: Memory> Broker<M> {
         host: &mut impl Host,
     ) -> Result<(), Error> {
         let subject = Subject { session: place, connection: from };
-        while let Some(session) = self.sessions.get_mut(place) {
-            let whole = *input;
-            let request = session.peer.poll(now, input, host.sink(from))?;
-            let waits = match request {
-                None => break,
-                Some(Request::Publish(message)) => self.on_publish(now, subject, &message, host),
-                Some(Request::Acknowledged(id, _) | Request::Dropped(id, _)) => {
-                    self.settled(place, id);
-                    false
-                }
-                Some(Request::Resend(id)) => {
-                    self.resend(now, place, id, host);
-                    false
-                }
-                Some(Request::Subscribe(id, subscribe)) => {
-                    self.on_subscribe(now, subject, id, &subscribe, host)?
-                }
-                Some(Request::Unsubscribe(id, unsubscribe)) => {
-                    self.on_unsubscribe(now, subject, id, &unsubscribe, host)?
-                }
-                Some(Request::Auth(auth)) => self.on_auth(now, subject, &auth, host)?,
-                Some(Request::Disconnect(disconnect)) => {
+        loop {
+            while let Some(session) = self.sessions.get_mut(place) {
+                let whole = *input;
+                let request = session.peer.poll(now, input, host.sink(from))?;
+                let Some(request) = request else { break };
+                if let Request::Disconnect(disconnect) = request {
                     self.on_disconnect(now, subject, &disconnect, host);
                     return Ok(());
                 }
-                // What is as long as can be sent is given whole.
-                Some(_) => false,
-            };
-            if waits {
-                // It stays where it was.
-                if let (Some(session), Some(request)) = (self.sessions.get_mut(place), &request) {
-                    let taken = session.peer.put_back(request, host.sink(from));
-                    let start = whole.len() - input.len() - taken;
-                    *input = whole.get(start..).unwrap_or_default();
+                let wait = self.on_request(now, subject, &request, host)?;
+                if wait != Wait::Nothing {
+                    // It stays where it was.
+                    if let Some(session) = self.sessions.get_mut(place) {
+                        let left = input.len();
+                        let taken = session.peer.put_back(&request, left, wait == Wait::Host);
+                        *input = whole.get(whole.len() - left - taken..).unwrap_or_default();
+                    }
+                    self.set_asked(from, wait == Wait::Host);
+                    self.pump(now, place, host);
+                    self.set_deadline(place);
+                    return Ok(());
                 }
+            }
+            if !self.pump(now, place, host) {
                 break;
             }
         }
-        self.pump(now, place, host);
         self.set_deadline(place);
         Ok(())
+    }
+
+    /// Does what a client asks for, unless that has to wait.
+    fn on_request(
+        &mut self,
+        now: Instant,
+        from: Subject,
+        request: &Request<'_>,
+        host: &mut impl Host,
+    ) -> Result<Wait, Error> {
+        match request {
+            Request::Publish(message) => {
+                let waits = self.on_publish(now, from, message, host);
+                return Ok(if waits { Wait::Host } else { Wait::Nothing });
+            }
+            Request::Acknowledged(id, _) | Request::Dropped(id, _) => {
+                self.settled(from.session, *id);
+            }
+            Request::Resend(id) => self.resend(now, from.session, *id, host),
+            Request::Subscribe(id, subscribe) => {
+                return self.on_subscribe(now, from, *id, subscribe, host);
+            }
+            Request::Unsubscribe(id, unsubscribe) => {
+                return self.on_unsubscribe(now, from, *id, unsubscribe, host);
+            }
+            Request::Auth(auth) => return self.on_auth(now, from, auth, host),
+            // What is as long as can be sent is given whole.
+            _ => {}
+        }
+        Ok(Wait::Nothing)
     }
 }

@@ -249,6 +249,13 @@ pub struct Match<'r> {
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct GroupId(u64);
 
+impl GroupId {
+    /// How many groups there were before, as far as that is known.
+    pub(crate) const fn serial(self) -> usize {
+        self.0 as usize
+    }
+}
+
 /// There is no room for another subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]

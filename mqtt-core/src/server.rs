@@ -9,7 +9,7 @@ use crate::{
     reason::ReasonCode,
     session::Answer,
     sink::{MIN_SINK, Sink},
-    store::Store,
+    store::{Stage, Store},
     time::Instant,
     topic::Topic,
     wire::{
@@ -603,9 +603,9 @@ impl<S: Store> Peer<S> {
         self.link.settle(now, receipt, reason, out);
     }
 
-    /// The packet that was taken last will be given again: forgets it, and gives the number of its
-    /// bytes.
-    pub(crate) fn put_back(&mut self, request: &Request<'_>, out: &impl Sink) -> usize {
+    /// The packet that was taken last will be given again, with the `left` bytes behind it: forgets it,
+    /// and gives the number of its bytes. While it waits for the host, the client is not to blame.
+    pub(crate) fn put_back(&mut self, request: &Request<'_>, left: usize, waits: bool) -> usize {
         let receipt = match request {
             Request::Publish(message) => message.receipt,
             Request::Auth(auth) => {
@@ -614,9 +614,19 @@ impl<S: Store> Peer<S> {
             }
             _ => None,
         };
-        self.link.untake(receipt);
-        self.link.stall(out);
+        self.link.untake(receipt, waits);
+        self.link.leave(left + self.taken);
         self.taken
+    }
+
+    /// No more than this are on their way, whatever the client takes.
+    pub(crate) fn bound(&mut self, most: u16) {
+        self.asked.receive_maximum = self.asked.receive_maximum.min(most.max(1));
+    }
+
+    /// Forgets messages that were not decided about when the connection ended.
+    pub(crate) fn forget_held(&mut self) {
+        self.link.session.store_mut().retain_arrivals(|arrival| arrival.stage != Stage::Held);
     }
 
     /// Ends the connection for an error that was found outside, if it has not ended.

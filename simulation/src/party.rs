@@ -196,6 +196,11 @@ impl<M: Kind, S: Store> Party<M, S> {
         });
     }
 
+    /// The host knows what it was asked for by a client. Whether it was asked.
+    pub fn resume(&mut self, who: usize) -> bool {
+        self.lines[who].connection.is_some_and(|connection| self.broker.resume(connection))
+    }
+
     /// Both ends learn that the wire is gone.
     fn part(&mut self, who: usize) {
         let now = self.clock.now();

@@ -87,6 +87,7 @@ impl<M: Memory> Broker<M> {
     pub(super) fn detach(&mut self, now: Instant, place: u32, host: &mut impl Host) {
         let Some(session) = self.sessions.get_mut(place) else { return };
         session.peer.closed();
+        session.peer.forget_held();
         session.connection = None;
         session.resend = None;
         session.lost = Some(now);

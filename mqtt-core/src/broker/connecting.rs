@@ -3,7 +3,7 @@
 use heapless::String;
 
 use super::{
-    Action, Broker, ConnectionId, Crowding, Host, Memory, State, Verdict,
+    Action, Broker, ConnectionId, Crowding, Host, Memory, State, Verdict, Wait,
     memory::{Names, Slab, hash},
     message::{Content, MessageId, Messages},
     session::{Session, Subject, Will},
@@ -76,7 +76,10 @@ impl<M: Memory> Broker<M> {
             (Action::Authenticate(self.step(version, &connect, body)?), rest)
         };
         let taken = input.len() - rest.len();
-        let verdict = host.authorize(from, &action);
+        let mut verdict = host.authorize(from, &action);
+        if let (Verdict::Allow, Some(will)) = (verdict, &connect.will) {
+            verdict = host.authorize(from, &publication(&connect, will));
+        }
         match verdict {
             Verdict::Allow => {
                 *input = rest;
@@ -91,6 +94,7 @@ impl<M: Memory> Broker<M> {
             Verdict::Later => {
                 let seen = if seen == 0 { 0 } else { seen.max(connect_len) };
                 self.set_state(from, State::Handshake { until: None, seen });
+                self.set_asked(from, true);
                 Ok(false)
             }
             Verdict::Deny(reason) => self.refuse(now, from, version, reason, host),
@@ -179,6 +183,9 @@ impl<M: Memory> Broker<M> {
         let assigned = if connect.client_id.is_empty() { Some(self.assign()) } else { None };
         let name = assigned.as_ref().map_or(connect.client_id.as_bytes(), |name| name.as_bytes());
         let hash = hash(name);
+        if let Some(place) = self.find(hash, name) {
+            self.tick_session(now, place, host); // its time may be over
+        }
         let mut found = self.find(hash, name);
         if let Some(place) = found {
             self.take_over(now, place, connect.clean_start, host);
@@ -209,6 +216,7 @@ impl<M: Memory> Broker<M> {
         let Some(session) = self.sessions.get_mut(place) else { return Ok(false) };
         session.peer.open(now);
         session.peer.greet(version, connect);
+        session.peer.bound(self.config.in_flight);
         if session.peer.accept(now, &terms, host.sink(from)).is_err() {
             // Not even this fits what the client takes, or the sink.
             session.peer.closed();
@@ -253,6 +261,7 @@ impl<M: Memory> Broker<M> {
             acknowledgement: Acknowledgement::Manual,
             assumed_receive_maximum: self.config.assumed_receive_maximum,
             topic_aliases: self.config.topic_aliases,
+            handshake_timeout: self.config.connect_timeout,
             ..link::Config::DEFAULT
         };
         let store = M::store(self.config.receive_maximum);
@@ -272,7 +281,7 @@ impl<M: Memory> Broker<M> {
             will: None,
             stamp: 0,
             wanted: Options::default(),
-            matched: 0,
+            identified: 0,
         };
         let full = self.sessions.len() >= self.config.sessions;
         let place = match if full { Err(session) } else { self.sessions.insert(session) } {
@@ -329,7 +338,7 @@ impl<M: Memory> Broker<M> {
             receive_maximum: if version.is_v5() { config.receive_maximum.max(1) } else { u16::MAX },
             maximum_packet_size: Some(config.maximum_packet_size),
             assigned_client_identifier,
-            topic_alias_maximum: u16::MAX, // as many as the store has
+            topic_alias_maximum: M::ALIASES,
             server_keep_alive: lower.then_some(most),
             response_information: information.filter(|_| connect.request_response_information),
             authentication: authentication
@@ -377,16 +386,16 @@ impl<M: Memory> Broker<M> {
     }
 
     /// AUTH on an open connection begins, or goes on with, another authentication [MQTT-4.12.1-1].
-    /// Whether that has to wait for the host.
+    /// What that has to wait for.
     pub(super) fn on_auth(
         &mut self,
         now: Instant,
         from: Subject,
         auth: &Auth<'_>,
         host: &mut impl Host,
-    ) -> Result<bool, Error> {
+    ) -> Result<Wait, Error> {
         let verdict = host.authorize(from.connection, &Action::Authenticate(*auth));
-        let Some(session) = self.sessions.get_mut(from.session) else { return Ok(false) };
+        let Some(session) = self.sessions.get_mut(from.session) else { return Ok(Wait::Nothing) };
         match verdict {
             Verdict::Allow => {
                 let method = auth.properties.authentication_method().unwrap_or_default();
@@ -395,11 +404,11 @@ impl<M: Memory> Broker<M> {
                 // If there is no room now, there will never be: it is short.
                 let sink = host.sink(from.connection);
                 let sent = session.peer.authenticate(now, &success, sink);
-                sent.map(|()| false).map_err(|_| Violation::Authentication.into())
+                sent.map(|()| Wait::Nothing).map_err(|_| Violation::Authentication.into())
             }
             Verdict::Continue => {
                 session.peer.challenged(now);
-                Ok(false)
+                Ok(Wait::Nothing)
             }
             Verdict::Deny(reason) => {
                 let legal = reason.is_error() && reason.is_legal_in(PacketType::Disconnect);
@@ -409,7 +418,7 @@ impl<M: Memory> Broker<M> {
                 let _ = session.peer.disconnect(now, &Disconnect::from(reason), sink);
                 Err(Violation::Authentication.into())
             }
-            Verdict::Later => Ok(true),
+            Verdict::Later => Ok(Wait::Host),
         }
     }
 
@@ -417,11 +426,25 @@ impl<M: Memory> Broker<M> {
         self.connections.get(connection.0).map_or(State::Closing, |connection| connection.state)
     }
 
+    /// The host has been asked about what is at the front of the input.
+    pub(super) fn set_asked(&mut self, connection: ConnectionId, asked: bool) {
+        if let Some(connection) = self.connections.get_mut(connection.0) {
+            connection.asked = asked;
+        }
+    }
+
     pub(super) fn set_state(&mut self, connection: ConnectionId, state: State) {
         if let Some(connection) = self.connections.get_mut(connection.0) {
             connection.state = state;
         }
     }
+}
+
+/// A will is a publish that the client may make one day.
+fn publication<'a>(connect: &Connect<'a>, will: &wire::Will<'a>) -> Action<'a> {
+    let wire::Will { topic, payload, qos, retain, properties } = *will;
+    let client_id = connect.client_id.as_bytes();
+    Action::Publish { client_id, topic, qos, retain, payload, properties }
 }
 
 /// SplitMix64.

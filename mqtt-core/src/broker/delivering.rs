@@ -1,7 +1,7 @@
 //! Messages on their way to subscribers.
 
 use super::{
-    Broker, Host, Memory, Overflow, Statistics,
+    Broker, Host, Memory, Overflow, Statistics, TURNS,
     memory::{Queue, Slab},
     message::{Content, MessageId, Messages},
     session::{Delivery, Session},
@@ -80,7 +80,7 @@ impl<M: Memory> Broker<M> {
         routing: &mut Routing<'_>,
         host: &mut impl Host,
     ) -> bool {
-        let Self { router, sessions, messages, config, statistics, stamp, turn, .. } = self;
+        let Self { router, sessions, messages, config, statistics, stamp, turns, .. } = self;
         let mut delivering = Delivering::<M> { sessions, messages, config, statistics };
         let is_own = |recipient: &Recipient| {
             recipient.options().no_local && publisher == Some(recipient.subscriber().0)
@@ -104,21 +104,20 @@ impl<M: Memory> Broker<M> {
             theirs.for_each(|recipient| delivering.mark(*stamp, recipient));
         });
         for found in all() {
-            let Match { group: None, recipients } = found else {
-                *turn = turn.wrapping_add(1);
-                any |= delivering.deliver_one(&found, *turn, routing, host);
+            if let Some(group) = found.group {
+                any |= delivering.deliver_one(&found, next_turn(turns, group), routing, host);
                 continue;
-            };
-            for recipient in recipients {
+            }
+            for recipient in found.recipients {
                 let subscriber = recipient.subscriber();
-                let Some((options, matched)) = delivering.unmark(*stamp, subscriber) else {
+                let Some((options, identified)) = delivering.unmark(*stamp, subscriber) else {
                     continue;
                 };
                 let identifiers = |each: &mut dyn FnMut(u32)| {
-                    each_identifier(all(), subscriber, each);
+                    each_identifier(all(), subscriber, publisher, each);
                 };
                 let mut wish = Wish::of(&options, routing.qos, routing.retain, None);
-                if matched > 1 {
+                if identified > 1 {
                     wish.identifiers = Identifiers::Many(&identifiers);
                 }
                 any |= delivering.deliver(subscriber.0, wish, routing, host);
@@ -135,17 +134,14 @@ impl<M: Memory> Broker<M> {
         message: MessageId,
         host: &mut impl Host,
     ) {
-        let Self { router, sessions, messages, config, statistics, turn, .. } = self;
-        *turn = turn.wrapping_add(1);
+        let Self { router, sessions, messages, config, statistics, turns, .. } = self;
         let recipients = router.group(group);
-        let Some(recipient) = choose::<M>(sessions, recipients, *turn) else { return };
+        let turn = next_turn(turns, group);
+        let Some(recipient) = choose::<M>(sessions, recipients, turn) else { return };
         let options = recipient.options();
         let place = recipient.subscriber().0;
         let Some(Content { qos, retain, .. }) = messages.get(message) else { return };
         let wish = Wish::of(&options, qos, retain, Some(group));
-        if wish.qos == QoS::AtMostOnce {
-            return;
-        }
         let Some(session) = sessions.get_mut(place) else { return };
         if session.enqueue(wish.delivery(message), messages, config, statistics) {
             messages.share(message);
@@ -154,13 +150,17 @@ impl<M: Memory> Broker<M> {
     }
 
     /// Sends what waits for a session, as far as it can be sent.
-    pub(super) fn pump(&mut self, now: Instant, place: u32, host: &mut impl Host) {
-        let asked = self.sessions.get(place).and_then(|session| session.resend);
+    /// Whether there may be more to be sent again.
+    pub(super) fn pump(&mut self, now: Instant, place: u32, host: &mut impl Host) -> bool {
+        let resend = |broker: &Self| broker.sessions.get(place).and_then(|session| session.resend);
+        let asked = resend(self);
         if let Some(id) = asked {
             self.resend(now, place, id, host);
         }
+        let again = asked.is_some() && resend(self).is_none();
         while self.send_next(now, place, host) {}
         self.replay(now, place, host);
+        again
     }
 
     /// Sends the first message that waits for a session. Whether it waits no longer.
@@ -212,12 +212,8 @@ impl<M: Memory> Broker<M> {
             return;
         };
         let wish = Wish::again(&delivery);
-        let left = Left::of(&content, now);
-        let Left::Some(expiry) = left else {
-            statistics.dropped_expired += 1;
-            session.peer.abandon(id);
-            return;
-        };
+        // It does not expire any more: its delivery has begun.
+        let expiry = content.seconds_left(now);
         let publish = content.publish(wish.qos, wish.retain);
         let relay = relay(&publish, expiry, wish.identifiers);
         match session.peer.relay_again(now, id, &relay, host.sink(connection)) {
@@ -254,13 +250,14 @@ impl<M: Memory> Delivering<'_, M> {
         let Some(session) = self.sessions.get_mut(recipient.subscriber().0) else { return };
         let options = recipient.options();
         if session.stamp != stamp {
-            (session.stamp, session.wanted, session.matched) = (stamp, options, 1);
+            (session.stamp, session.wanted, session.identified) = (stamp, options, 0);
         } else {
             let wanted = &mut session.wanted;
             wanted.qos = wanted.qos.max(options.qos);
             wanted.retain_as_published |= options.retain_as_published;
-            session.matched += 1;
+            wanted.identifier = wanted.identifier.or(options.identifier);
         }
+        session.identified += u32::from(options.identifier.is_some());
     }
 
     /// How a session that was found wants the message, once.
@@ -270,7 +267,7 @@ impl<M: Memory> Delivering<'_, M> {
             return None;
         }
         session.stamp = 0;
-        Some((session.wanted, session.matched))
+        Some((session.wanted, session.identified))
     }
 
     /// Delivers to one member of a group.
@@ -300,7 +297,8 @@ impl<M: Memory> Delivering<'_, M> {
         let Some(session) = self.sessions.get_mut(place) else { return false };
         let mut outcome = Outcome::Waits;
         if let Some(connection) = session.connection
-            && (wish.qos == QoS::AtMostOnce || !session.is_behind())
+            && (!session.is_behind()
+                || wish.qos == QoS::AtMostOnce && !session.is_behind_fleeting())
         {
             if routing.given.is_some_and(|given| given.payload.len() >= M::SHARED) {
                 routing.keep(self.messages);
@@ -326,7 +324,7 @@ impl<M: Memory> Delivering<'_, M> {
                 // It has left; should it be lost, it cannot be sent again.
                 self.statistics.dropped_overflow += 1;
             }
-            Outcome::Waits if wish.qos == QoS::AtMostOnce => {
+            Outcome::Waits if wish.qos == QoS::AtMostOnce && !session.is_behind_fleeting() => {
                 self.statistics.dropped_unread += u64::from(session.connection.is_some());
             }
             Outcome::Waits => {
@@ -342,6 +340,17 @@ impl<M: Memory> Delivering<'_, M> {
             }
         }
         true
+    }
+}
+
+/// A number that grows by one for each message of a group.
+fn next_turn(turns: &mut [u32; TURNS], group: GroupId) -> u32 {
+    match turns.get_mut(group.serial() % TURNS) {
+        Some(turn) => {
+            *turn = turn.wrapping_add(1);
+            *turn
+        }
+        None => 0,
     }
 }
 
@@ -441,12 +450,17 @@ impl Left {
         match content.expires {
             None => Self::Some(None),
             Some(at) if at <= now => Self::Nothing,
-            Some(at) => Self::Some(Some(at.since(now).div_ceil(1_000) as u32)),
+            Some(_) => Self::Some(content.seconds_left(now)),
         }
     }
 }
 
 impl<'m> Content<'m> {
+    /// What is left of the Message Expiry Interval [MQTT-3.3.2-6].
+    fn seconds_left(&self, now: Instant) -> Option<u32> {
+        self.expires.map(|at| at.since(now).div_ceil(1_000) as u32)
+    }
+
     #[inline(always)]
     fn publish(&self, qos: QoS, retain: bool) -> Publish<'m> {
         let Self { topic, payload, properties, .. } = *self;
@@ -463,15 +477,20 @@ fn relay<'p>(
     Relay { head: Head::new(Sending::default(), publish), expiry, identifiers }
 }
 
-/// The identifiers of all subscriptions of a subscriber among those found.
+/// The identifiers of all subscriptions of a subscriber among those found, but for those that are not
+/// for what it has published itself.
 fn each_identifier<'r>(
     found: impl Iterator<Item = Match<'r>>,
     subscriber: Subscriber,
+    publisher: Option<u32>,
     each: &mut dyn FnMut(u32),
 ) {
     for found in found.filter(|found| found.group.is_none()) {
         let own = found.recipients.iter().filter(|other| other.subscriber() == subscriber);
-        own.filter_map(|recipient| recipient.options().identifier).for_each(&mut *each);
+        let wanted = own
+            .map(Recipient::options)
+            .filter(|options| !(options.no_local && publisher == Some(subscriber.0)));
+        wanted.filter_map(|options| options.identifier).for_each(&mut *each);
     }
 }
 
@@ -518,7 +537,8 @@ impl<M: Memory> Session<M> {
             session.waiting >= config.queue_messages
                 || session.waiting_bytes + size > config.queue_bytes
         };
-        while config.overflow == Overflow::DropOldest && full(self) {
+        let hopeless = size > config.queue_bytes || config.queue_messages == 0;
+        while config.overflow == Overflow::DropOldest && !hopeless && full(self) {
             let oldest = (self.sent..self.deliveries.len())
                 .find(|index| self.deliveries.get(*index).is_some_and(|oldest| oldest.counts));
             let Some(oldest) = oldest else { break };

@@ -37,6 +37,8 @@ pub trait Sealed: Sized {
     /// From how many bytes on a payload for more than one subscriber is kept first, so that it can
     /// be shared.
     const SHARED: usize;
+    /// How many topic aliases a client may set.
+    const ALIASES: u16;
 
     fn deliveries() -> Self::Deliveries;
     fn replays() -> Self::Replays;
@@ -81,8 +83,7 @@ pub const CLIENT_ID: usize = 64;
 /// The longest topic of a will that a [`Small`] broker takes, in bytes.
 pub const TOPIC: usize = 256;
 
-/// How many topic aliases a [`Small`] broker takes and sets for a client, for topics of how many
-/// bytes.
+/// How many topic aliases a [`Small`] broker sets for a client, for topics of how many bytes.
 const ALIASES: usize = 2;
 const ALIASED: usize = 128;
 
@@ -104,6 +105,8 @@ impl<const C: usize, const S: usize, const F: usize, const M: usize, const B: us
     type Replays = Vec<Replay, S>;
 
     const SHARED: usize = usize::MAX;
+    /// None: there is no room for as long a topic as may come.
+    const ALIASES: u16 = 0;
 
     fn deliveries() -> Self::Deliveries {
         Vec::new()

@@ -13,11 +13,11 @@ use crate::{
     router::{Options, Router, Subscriber},
     store::Name,
     topic::{Filter, Topic},
-    wire::{Identifiers, QoS},
+    wire::{Identifiers, PacketType, QoS},
 };
 
 /// How many retained messages are looked at in one go for new subscriptions.
-const LOOKS: u32 = 1_000;
+const LOOKS: u32 = 10_000;
 
 impl<M: Memory> Broker<M> {
     /// A client publishes. Whether that has to wait for the host.
@@ -72,10 +72,10 @@ impl<M: Memory> Broker<M> {
         let action = Action::Publish { client_id, topic, qos, retain, payload, properties };
         match host.authorize(from.connection, &action) {
             Verdict::Allow => Some(Ok(())),
-            Verdict::Deny(reason) => Some(Err(match reason.is_error() {
-                true => reason,
-                false => ReasonCode::NotAuthorized,
-            })),
+            Verdict::Deny(reason) => {
+                let legal = reason.is_error() && reason.is_legal_in(PacketType::PubAck);
+                Some(Err(if legal { reason } else { ReasonCode::NotAuthorized }))
+            }
             Verdict::Later => None,
             Verdict::Continue => Some(Err(ReasonCode::NotAuthorized)),
         }
@@ -97,7 +97,14 @@ impl<M: Memory> Broker<M> {
         let payload = payload.into();
         let content = Content { topic, payload, properties, qos, retain, expires };
         if retain && !self.retain(&content) {
-            return ReasonCode::QuotaExceeded;
+            self.statistics.not_retained += 1;
+            // Who cannot be told is not to lose what those hear who subscribe now.
+            let session = self.sessions.get(from.session);
+            if qos > QoS::AtMostOnce
+                && session.is_some_and(|session| session.peer.version().is_v5())
+            {
+                return ReasonCode::QuotaExceeded;
+            }
         }
         if self.route(now, Some(from.session), content, host) {
             ReasonCode::Success
@@ -175,14 +182,9 @@ impl<M: Memory> Broker<M> {
 
     /// Retained messages are owed for this subscription.
     pub(super) fn owe(&mut self, session: u32, filter: Filter<'_>) {
+        self.owe_no_more(session, filter);
         let Some(session) = self.sessions.get_mut(session) else { return };
         let replay = Replay { filter: hash(filter.as_bytes()), next: 0 };
-        let same = (0..session.replays.len()).find(|index| {
-            session.replays.get(*index).is_some_and(|owed| owed.filter == replay.filter)
-        });
-        if let Some(index) = same {
-            session.replays.remove(index);
-        }
         // There are as many places as there can be subscriptions.
         session.replays.push(replay);
     }
@@ -223,6 +225,17 @@ impl<M: Memory> Broker<M> {
         }
     }
 
+    /// Nothing is owed for this subscription any more.
+    pub(super) fn owe_no_more(&mut self, session: u32, filter: Filter<'_>) {
+        let Some(session) = self.sessions.get_mut(session) else { return };
+        let hash = hash(filter.as_bytes());
+        let owed = (0..session.replays.len())
+            .find(|index| session.replays.get(*index).is_some_and(|owed| owed.filter == hash));
+        if let Some(index) = owed {
+            session.replays.remove(index);
+        }
+    }
+
     fn set_replay(&mut self, place: u32, next: u32) {
         if let Some(session) = self.sessions.get_mut(place)
             && let Some(replay) = session.replays.get_mut(0)
@@ -232,6 +245,14 @@ impl<M: Memory> Broker<M> {
     }
 
     fn next_retained(&self, filter: Filter<'_>, from: u32, looks: &mut u32) -> Found {
+        if !filter.has_wildcard() {
+            // It is for one topic, which is found at once, the first time.
+            let topic = Topic::from_validated(filter.as_bytes());
+            let place = self.find_retained(hash(topic.as_bytes()), topic).filter(|_| from == 0);
+            let message = place.and_then(|place| Some((place, *self.retained.get(place)?)));
+            return message
+                .map_or(Found::Nothing, |(place, message)| Found::Message(place, message));
+        }
         let mut next = self.retained.next(from);
         while let Some(place) = next {
             if *looks == 0 {

@@ -37,8 +37,8 @@ pub struct Session<M: Sealed> {
     /// The publish that it was found for last, and how it wants that.
     pub(super) stamp: u32,
     pub(super) wanted: Options,
-    /// How many of its subscriptions the publish matches.
-    pub(super) matched: u32,
+    /// How many of its subscriptions that match have identifiers.
+    pub(super) identified: u32,
 }
 
 /// A will, and when it is to be published.
@@ -110,6 +110,12 @@ impl<M: Sealed> Session<M> {
             self.waiting -= 1;
             self.waiting_bytes -= size;
         }
+    }
+
+    /// Whether what waits begins with a retained message at QoS 0, which a newer one is not to overtake.
+    pub(super) fn is_behind_fleeting(&self) -> bool {
+        let first = self.deliveries.get(self.sent);
+        self.connection.is_some() && first.is_some_and(|first| first.qos == QoS::AtMostOnce)
     }
 
     /// Whether something waits that is to be sent before anything new.

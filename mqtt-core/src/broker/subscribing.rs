@@ -2,7 +2,7 @@
 
 use heapless::Vec;
 
-use super::{Action, Broker, Host, Memory, Verdict, memory::Slab, session::Subject};
+use super::{Action, Broker, Host, Memory, Verdict, Wait, memory::Slab, session::Subject};
 use crate::{
     Instant,
     error::{Error, SendError, Violation},
@@ -16,15 +16,14 @@ use crate::{
     },
 };
 
-/// How many filters of one packet are taken; those beyond are refused with
-/// [`ReasonCode::QuotaExceeded`].
+/// How many filters of one packet are taken; a packet with more ends the connection.
 const FILTERS: usize = 256;
 
 /// The number of bytes of a SUBACK or UNSUBACK without its reasons, at most.
 const ANSWER: usize = 16;
 
 impl<M: Memory> Broker<M> {
-    /// Whether it has to wait: for the host, or for room for its answer.
+    /// What it has to wait for.
     pub(super) fn on_subscribe(
         &mut self,
         now: Instant,
@@ -32,20 +31,20 @@ impl<M: Memory> Broker<M> {
         id: PacketId,
         subscribe: &Subscribe<'_>,
         host: &mut impl Host,
-    ) -> Result<bool, Error> {
+    ) -> Result<Wait, Error> {
         let count = subscribe.subscriptions.iter().count();
         if count > FILTERS {
             return Err(Violation::PacketTooLarge.into());
         }
-        let Some(session) = self.sessions.get(from.session) else { return Ok(false) };
+        let Some(session) = self.sessions.get(from.session) else { return Ok(Wait::Nothing) };
         if self.lacks_room(from, count, host)? {
-            return Ok(true);
+            return Ok(Wait::Room);
         }
         let version = session.peer.version();
         let mut reasons = Vec::<_, FILTERS>::new();
         for subscription in subscribe.subscriptions {
             let Some(refusal) = self.may_subscribe(from, subscription, host) else {
-                return Ok(true);
+                return Ok(Wait::Host);
             };
             let _ = reasons.push(refusal);
         }
@@ -57,7 +56,9 @@ impl<M: Memory> Broker<M> {
             *reason = told(*reason, version, subscription.qos);
         }
         let ack = SubAck { reasons: reasons.as_slice().into(), ..SubAck::default() };
-        let Some(session) = self.sessions.get_mut(from.session) else { return Ok(false) };
+        let Some(session) = self.sessions.get_mut(from.session) else {
+            return Ok(Wait::Nothing);
+        };
         sent(session.peer.subscribed(now, id, &ack, host.sink(from.connection)))
     }
 
@@ -117,7 +118,7 @@ impl<M: Memory> Broker<M> {
         granted(qos)
     }
 
-    /// Whether it has to wait for room for its answer.
+    /// What it has to wait for.
     pub(super) fn on_unsubscribe(
         &mut self,
         now: Instant,
@@ -125,29 +126,32 @@ impl<M: Memory> Broker<M> {
         id: PacketId,
         unsubscribe: &Unsubscribe<'_>,
         host: &mut impl Host,
-    ) -> Result<bool, Error> {
+    ) -> Result<Wait, Error> {
         let count = unsubscribe.filters.iter().count();
         if count > FILTERS {
             return Err(Violation::PacketTooLarge.into());
         }
         if self.lacks_room(from, count, host)? {
-            return Ok(true);
+            return Ok(Wait::Room);
         }
         let mut reasons = Vec::<_, FILTERS>::new();
         for filter in unsubscribe.filters {
             let found = self.router.unsubscribe(Subscriber(from.session), filter).is_some();
+            self.owe_no_more(from.session, filter);
             let none = ReasonCode::NoSubscriptionExisted;
             let _ = reasons.push(if found { ReasonCode::Success } else { none });
         }
         let ack = UnsubAck { reasons: reasons.as_slice().into(), ..UnsubAck::default() };
-        let Some(session) = self.sessions.get_mut(from.session) else { return Ok(false) };
+        let Some(session) = self.sessions.get_mut(from.session) else {
+            return Ok(Wait::Nothing);
+        };
         sent(session.peer.unsubscribed(now, id, &ack, host.sink(from.connection)))
     }
 }
 
 /// An answer for which there was room is only ever too large for the client.
-fn sent(result: Result<(), SendError>) -> Result<bool, Error> {
-    result.map(|()| false).map_err(|_| Violation::PacketTooLarge.into())
+fn sent(result: Result<(), SendError>) -> Result<Wait, Error> {
+    result.map(|()| Wait::Nothing).map_err(|_| Violation::PacketTooLarge.into())
 }
 
 const fn granted(qos: QoS) -> ReasonCode {

@@ -152,7 +152,8 @@ impl<S: Store> Link<S> {
     }
 
     /// Forgets that a message has come: it is given again.
-    pub(crate) fn untake(&mut self, receipt: Option<Receipt>) {
+    pub(crate) fn untake(&mut self, receipt: Option<Receipt>, stalled: bool) {
+        self.stalled = stalled;
         if let Some(Receipt { id, .. }) = receipt {
             self.session.forget(id);
         }

@@ -27,7 +27,7 @@ pub(super) struct Asked {
     clean_start: bool,
     pub(super) problem_information: bool,
     keep_alive: u16,
-    receive_maximum: u16,
+    pub(super) receive_maximum: u16,
     topic_alias_maximum: u16,
     maximum_packet_size: u32,
     pub(super) session_expiry_interval: u32,
@@ -254,7 +254,8 @@ pub(super) fn refusal(version: Version, reason: ReasonCode) -> Option<ConnAck<'s
 
 /// Writes it, if there is room.
 pub(crate) fn refuse(version: Version, reason: ReasonCode, out: &mut impl Sink) {
-    let reason = if reason.is_error() { reason } else { ReasonCode::NotAuthorized };
+    let legal = reason.is_error() && reason.is_legal_in(PacketType::ConnAck);
+    let reason = if legal { reason } else { ReasonCode::NotAuthorized };
     if let Some(refusal) = refusal(version, reason) {
         // If there is no room the client finds out by the close.
         let _ = Packet::ConnAck(refusal).encode(version, out);

@@ -51,7 +51,8 @@ fn the_host_may_decide_later() {
             party.run(60_000);
             assert_eq!(party.events(who), []);
             party.desk.ask = allow;
-            assert!(party.broker.resume(party.lines[who].connection.expect("a connection")));
+            assert!(party.resume(who));
+            assert!(!party.resume(who), "once");
             assert!(matches!(party.events(who)[..], [Event::Connected(_)]));
             party.desk.ask = later;
             let list = [Subscription::new(filter("#"), QoS::ExactlyOnce)];
@@ -65,8 +66,11 @@ fn the_host_may_decide_later() {
                 Action::Publish { qos: QoS::ExactlyOnce, .. } => Verdict::Later,
                 _ => Verdict::Allow,
             };
+            assert_eq!(party.events(who), [], "the answer is not known to be there");
+            assert!(party.resume(who));
             assert_eq!(party.texts(who), ["AtMostOnce", "AtLeastOnce"]);
             party.desk.ask = allow;
+            assert!(party.resume(who));
             assert_eq!(party.texts(who), ["ExactlyOnce"]);
             party.cut(who);
         }
@@ -195,6 +199,7 @@ fn enhanced_authentication_goes_step_by_step() {
             let app = &mut party.lines[who].app;
             app.call(|client, out| client.authenticate(now, &step, out)).expect("our turn");
             assert_eq!(party.events(who), [], "it is the host's turn");
+            assert!(party.resume(who));
             party.desk.ask = if denied {
                 |_| Verdict::Deny(ReasonCode::NotAuthorized)
             } else {

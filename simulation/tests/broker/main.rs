@@ -28,6 +28,7 @@ macro_rules! both {
 }
 
 mod access;
+mod edges;
 mod limits;
 mod messages;
 mod retained;

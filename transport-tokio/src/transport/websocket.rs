@@ -124,6 +124,8 @@ pub(super) async fn accept<T: Transport>(
     max_message_size: usize,
 ) -> io::Result<WebSocket<T>> {
     let config = WebSocketOptions { max_message_size, ..WebSocketOptions::default() }.config();
+    // The library's own type for it.
+    #[expect(clippy::result_large_err)]
     let answer = |request: &Request, mut response: Response| {
         let offers = request.headers().get_all(SEC_WEBSOCKET_PROTOCOL);
         let mut offers = offers.iter().filter_map(|list| list.to_str().ok());

@@ -30,6 +30,7 @@ impl Sealed for Large {
     type Replays = VecDeque<Replay>;
 
     const SHARED: usize = 1024;
+    const ALIASES: u16 = ALIASES;
 
     fn deliveries() -> Self::Deliveries {
         VecDeque::new()
