@@ -22,7 +22,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         show("panel", &mut house).await;
     }
 
-    sensor.publish("house/sensor", "alive").qos(QoS::AtLeastOnce).retain().await?;
+    sensor.publish("house/sensor", "alive").qos(QoS::AtLeastOnce).retain(true).await?;
     let mut state = panel.subscribe("house/sensor", QoS::AtLeastOnce).await?;
     println!("panel subscribes to house/sensor, where a message is retained");
     show("panel", &mut state).await;

@@ -113,7 +113,7 @@ impl Broker {
     /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
     /// let broker = Broker::builder().serve().await?; // nobody else can connect
     /// let client = Client::connect_with(broker.connector(), Options::default()).await?;
-    /// client.publish("status", "up").retain().await?;
+    /// client.publish("status", "up").retain(true).await?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// # })?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
