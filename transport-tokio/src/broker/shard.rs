@@ -242,6 +242,9 @@ impl Shard {
         if connection.poll_decision().is_pending() {
             return;
         }
+        if was_deciding {
+            self.core.resume(connection.id);
+        }
         if was_deciding || std::mem::take(&mut connection.asks_again) {
             self.take_in(place, 0);
         }
@@ -299,6 +302,7 @@ impl Shard {
             if !is_decided {
                 break;
             }
+            core.resume(id);
         }
         let Some(connection) = host.get(place) else { return };
         connection.is_held = is_whole(input);
