@@ -292,7 +292,7 @@ impl Builder {
     /// let builder = Broker::builder().authenticate(async |login: Login| {
     ///     let name = login.user_name.as_deref().ok_or(ReasonCode::NotAuthorized)?;
     ///     match look_up(name).await {
-    ///         Some(password) if login.password == Some(password) => Ok(()),
+    ///         Some(password) if login.password.as_ref() == Some(&password) => Ok(()),
     ///         _ => Err(ReasonCode::BadUserNameOrPassword),
     ///     }
     /// });
