@@ -245,10 +245,12 @@ impl Listener {
 
     /// Accepts connections until nobody takes them any more.
     pub(super) async fn run(self, accepted: mpsc::Sender<Accepted>) {
+        let is_plain = self.layers.is_plain();
         #[cfg(any(feature = "tls", feature = "websocket"))]
-        if !self.layers.is_plain() {
+        if !is_plain {
             return self.run_layered(accepted).await;
         }
+        debug_assert!(is_plain, "without features there is nothing in between");
         // None is taken from the system that there is no place for.
         while let Ok(place) = accepted.reserve().await {
             if let Some(connection) = self.accept().await {
