@@ -70,7 +70,6 @@
 //! | [`client`] | [`Client`]: commands, `poll`, `deadline` |
 //! | [`server`] | [`Peer`](server::Peer): the server's end of one connection |
 //! | [`broker`] | [`Broker`](broker::Broker): all of them, their sessions, and who gets what |
-//! | [`router`] | who wants a topic |
 //! | [`event`] | what `poll` tells: [`Event`], [`Message`], [`Receipt`] |
 //! | [`store`] | what a session remembers, in fixed memory or growing |
 //! | [`wire`] | packets and their bytes, of use without the rest |

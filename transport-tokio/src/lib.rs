@@ -47,6 +47,7 @@
 //! Connections, and what is lost with nobody waiting for it, are told as `tracing` events within a span
 //! `mqtt` that has the client identifier. [`Client::counters`] has numbers.
 
+pub mod broker;
 mod client;
 mod commit;
 #[cfg(feature = "persistence")]

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, io::IoSlice};
 use bytes::Bytes;
 use mqtt_core::{MIN_SINK, Payload, Sink};
 
-/// Bytes up to which packets are accepted; the one that passes it is accepted whole, however long.
+/// Bytes up to which packets are accepted by default.
 const LIMIT: usize = 64 * 1024;
 
 /// What may be written beyond: for the machine's own packets, and small ones besides.
@@ -21,8 +21,11 @@ const MAX_KEPT: usize = 2 * LIMIT;
 /// How many pieces are given to one write.
 pub(crate) const SLICES: usize = 32;
 
+/// How much may have gone of a buffer before the rest is moved to its front, in bytes.
+const MAX_GONE: usize = 32 * 1024;
+
 /// Written packets: one buffer, and large payloads by reference count in between.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Out {
     bytes: Vec<u8>,
     /// How long `bytes` has been of late.
@@ -35,16 +38,52 @@ pub(crate) struct Out {
     len: usize,
     /// How much was written since the limit was passed.
     beyond: usize,
+    /// Bytes up to which packets are accepted; the one that passes it is accepted whole, however
+    /// long.
+    limit: usize,
+}
+
+impl Default for Out {
+    fn default() -> Self {
+        let shared = VecDeque::new();
+        Self { bytes: Vec::new(), usual: 0, gone: 0, shared, len: 0, beyond: 0, limit: LIMIT }
+    }
 }
 
 impl Out {
+    pub(crate) const fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) const fn set_limit(&mut self, limit: usize) {
+        self.limit = limit;
+    }
+
+    /// Gives it memory to write to, if it has none.
+    pub(crate) fn lend(&mut self, spare: &mut Vec<Vec<u8>>) {
+        if self.bytes.capacity() == 0
+            && let Some(buffer) = spare.pop()
+        {
+            self.bytes = buffer;
+        }
+    }
+
+    /// Takes its memory away. It has to be empty.
+    pub(crate) fn reclaim(&mut self) -> Option<Vec<u8>> {
+        if self.len > 0 || self.bytes.capacity() == 0 {
+            return None;
+        }
+        self.shared = VecDeque::new();
+        Some(std::mem::take(&mut self.bytes))
+    }
+
     pub(crate) const fn is_empty(&self) -> bool {
         self.len == 0
     }
 
     /// Whether it is worth writing now, whatever else could be done first.
     pub(crate) const fn is_full(&self) -> bool {
-        self.len >= LIMIT
+        self.len >= self.limit
     }
 
     /// Forgets everything, and gives back memory that has not been needed a few times in a row: not what
@@ -85,6 +124,9 @@ impl Out {
         if self.len == 0 {
             return self.clear();
         }
+        if !self.is_full() {
+            self.beyond = 0;
+        }
         while count > 0 {
             let until = self.shared.front().map_or(self.bytes.len(), |(at, _)| *at);
             let plain = count.min(until - self.gone);
@@ -99,6 +141,18 @@ impl Out {
                     self.shared.pop_front();
                 }
             }
+        }
+        self.compact();
+    }
+
+    /// Moves the rest to the front, if that is the smaller part: written to for ever and never quite
+    /// empty, the buffer would grow for ever.
+    fn compact(&mut self) {
+        let gone = self.gone;
+        if gone >= MAX_GONE && gone >= self.bytes.len() / 2 {
+            self.bytes.drain(..gone);
+            self.shared.iter_mut().for_each(|(at, _)| *at -= gone);
+            self.gone = 0;
         }
     }
 
@@ -189,6 +243,55 @@ mod tests {
         out.consume(out.len);
         assert_eq!(out.room(), usize::MAX);
         assert!(out.bytes.capacity() <= MAX_KEPT);
+    }
+
+    #[test]
+    fn a_buffer_that_is_never_empty_does_not_grow() {
+        let mut out = Out::default();
+        let mut next = 0_u8;
+        let mut expected = 0_u8;
+        for _ in 0..1_000 {
+            for _ in 0..1_000 {
+                out.payload(Payload::new(&[next]));
+                next = next.wrapping_add(1);
+            }
+            let count = out.len() - 1;
+            let (all, _) = left(&out);
+            for byte in &all[..count] {
+                assert_eq!(*byte, expected);
+                expected = expected.wrapping_add(1);
+            }
+            out.consume(count);
+        }
+        assert_eq!(out.len(), 1);
+        assert!(out.bytes.capacity() <= 4 * MAX_GONE);
+    }
+
+    #[test]
+    fn what_is_shared_keeps_its_place_when_the_rest_moves() {
+        let mut out = Out::default();
+        out.payload(Payload::new(&vec![b'a'; MAX_GONE + 1]));
+        let large = Bytes::from(vec![b'x'; MIN_SHARED]);
+        out.payload(Payload::shared(&large));
+        out.payload(Payload::from(b"z"));
+        out.consume(MAX_GONE);
+        assert_eq!(out.gone, 0);
+        let (rest, _) = left(&out);
+        assert_eq!(rest.len(), MIN_SHARED + 2);
+        assert_eq!((rest[0], rest[1], rest[MIN_SHARED + 1]), (b'a', b'x', b'z'));
+    }
+
+    #[test]
+    fn memory_is_lent_and_taken_back() {
+        let mut spare = vec![Vec::with_capacity(MIN_KEPT)];
+        let mut out = Out::default();
+        out.lend(&mut spare);
+        assert!(spare.is_empty());
+        out.payload(Payload::from(b"ab"));
+        assert!(out.reclaim().is_none());
+        out.consume(2);
+        assert_eq!(out.reclaim().map(|buffer| buffer.capacity()), Some(MIN_KEPT));
+        assert!(out.reclaim().is_none());
     }
 
     #[test]

@@ -191,6 +191,16 @@ impl Dialer {
     }
 }
 
+/// The server's end of a WebSocket: at this path, for messages of so many bytes.
+#[cfg(feature = "websocket")]
+pub(crate) async fn accept_websocket(
+    transport: BoxedTransport,
+    path: &str,
+    max_message_size: usize,
+) -> io::Result<BoxedTransport> {
+    Ok(Box::new(websocket::accept(transport, path, max_message_size).await?))
+}
+
 impl Connector for Dialer {
     fn connect(&mut self) -> Connecting<'_> {
         Box::pin(self.open())

@@ -177,7 +177,7 @@ impl Endpoint {
         if !port.is_empty() {
             // `parse` would take a sign.
             let digits = port.strip_prefix(':').filter(|port| !port.starts_with('+'));
-            let port = digits.and_then(|port| port.parse().ok()).filter(|&port| port != 0);
+            let port = digits.and_then(|port| port.parse().ok());
             self.port = port.ok_or(EndpointError::Port)?;
         }
         Ok(())
@@ -200,12 +200,9 @@ impl Endpoint {
         };
         Ok(())
     }
-}
 
-impl FromStr for Endpoint {
-    type Err = EndpointError;
-
-    fn from_str(url: &str) -> Result<Self, EndpointError> {
+    /// As [`from_str`](Self::from_str), or with port 0: for a listener, any that is free.
+    pub(crate) fn parse(url: &str) -> Result<Self, EndpointError> {
         let (scheme, rest) = url.split_once("://").ok_or(EndpointError::NoScheme)?;
         let scheme = Scheme::parse(scheme)?;
         let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
@@ -231,6 +228,18 @@ impl FromStr for Endpoint {
         }
         endpoint.parse_path(path)?;
         Ok(endpoint)
+    }
+}
+
+impl FromStr for Endpoint {
+    type Err = EndpointError;
+
+    fn from_str(url: &str) -> Result<Self, EndpointError> {
+        let endpoint = Self::parse(url)?;
+        match endpoint.port {
+            0 if endpoint.scheme != Scheme::Unix => Err(EndpointError::Port),
+            _ => Ok(endpoint),
+        }
     }
 }
 

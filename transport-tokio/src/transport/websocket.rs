@@ -16,6 +16,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::handshake::client::Request;
+use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Response};
 use tokio_tungstenite::tungstenite::http::StatusCode;
 use tokio_tungstenite::tungstenite::http::header::{
     HeaderName, HeaderValue, SEC_WEBSOCKET_PROTOCOL,
@@ -110,6 +111,39 @@ pub(super) async fn connect<T: Transport>(
     let request = options.request(endpoint)?;
     let config = Some(options.config());
     let (frames, _) = tokio_tungstenite::client_async_with_config(request, transport, config)
+        .await
+        .map_err(io_error)?;
+    Ok(WebSocket { frames, unread: Bytes::new(), state: State::Open })
+}
+
+/// Lets a client open a WebSocket over `transport`, at this path, for MQTT and nothing else
+/// [MQTT-6.0.0-3] [MQTT-6.0.0-4]. Its messages may have so many bytes.
+pub(super) async fn accept<T: Transport>(
+    transport: T,
+    path: &str,
+    max_message_size: usize,
+) -> io::Result<WebSocket<T>> {
+    let config = WebSocketOptions { max_message_size, ..WebSocketOptions::default() }.config();
+    // The library's own type for it.
+    #[expect(clippy::result_large_err)]
+    let answer = |request: &Request, mut response: Response| {
+        let offers = request.headers().get_all(SEC_WEBSOCKET_PROTOCOL);
+        let mut offers = offers.iter().filter_map(|list| list.to_str().ok());
+        let is_mqtt = |offer: &str| offer.trim() == "mqtt";
+        let refusal = if request.uri().path() != path {
+            StatusCode::NOT_FOUND
+        } else if !offers.any(|list| list.split(',').any(is_mqtt)) {
+            StatusCode::BAD_REQUEST
+        } else {
+            let mqtt = HeaderValue::from_static("mqtt");
+            response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, mqtt);
+            return Ok(response);
+        };
+        let mut response = ErrorResponse::new(None);
+        *response.status_mut() = refusal;
+        Err(response)
+    };
+    let frames = tokio_tungstenite::accept_hdr_async_with_config(transport, answer, Some(config))
         .await
         .map_err(io_error)?;
     Ok(WebSocket { frames, unread: Bytes::new(), state: State::Open })

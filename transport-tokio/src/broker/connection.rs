@@ -1,0 +1,192 @@
+//! One connection: its bytes on their way, and whom it keeps waiting.
+
+use std::{
+    io::{self, ErrorKind, IoSlice},
+    net::SocketAddr,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+
+use mqtt_core::{Instant, ReasonCode, Version, broker::ConnectionId};
+
+use super::{
+    access::Deciding,
+    listener::Stream,
+    ready::{Queue, Ready},
+};
+use crate::out::{Out, SLICES};
+
+/// A connection, by place and by a number that does not come again.
+pub(super) type Identity = (usize, u64);
+
+pub(super) struct Connection {
+    pub(super) id: ConnectionId,
+    pub(super) serial: u64,
+    pub(super) stream: Stream,
+    pub(super) address: Option<SocketAddr>,
+    pub(super) ready: Arc<Ready>,
+    waker: Waker,
+    /// What has been received and not been understood.
+    pub(super) tail: Vec<u8>,
+    /// How much of it is in the sum of all.
+    pub(super) kept: usize,
+    /// There is a whole packet in it, which waits for room or for a decision.
+    pub(super) is_held: bool,
+    pub(super) out: Out,
+    /// How much of `out` is in the sum of all.
+    pub(super) counted: usize,
+    /// It is among those to be written to at the end of the turn.
+    pub(super) is_dirty: bool,
+    /// It had no room for more. It is to be asked again once it has.
+    pub(super) was_full: bool,
+    pub(super) asks_again: bool,
+    /// Whether it may connect, when that is being found out; and what came of it.
+    pub(super) deciding: Option<Deciding>,
+    pub(super) decision: Option<Result<(), ReasonCode>>,
+    /// Whose it is, once it is let in.
+    pub(super) admitted: Option<Version>,
+    pub(super) user_name: Option<Box<str>>,
+    /// Publishers that wait until it has taken what they sent.
+    pub(super) blocks: Vec<Identity>,
+    /// How many it waits for itself.
+    pub(super) blocked_by: usize,
+    pub(super) pace: Pace,
+    /// It has come to its end, and is there until then for the client to take notice.
+    pub(super) closing: Option<Instant>,
+    /// Something has been written and not flushed.
+    is_unflushed: bool,
+    is_shut: bool,
+}
+
+/// How a connection takes what is written to it, while others wait for that.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Pace {
+    moved: bool,
+    /// For how many ticks nothing has moved, and for how many others have waited.
+    still: u8,
+    waited: u8,
+    /// It is not waited for, until it has taken everything.
+    pub(super) is_slow: bool,
+}
+
+/// After so many ticks without progress a connection is not waited for.
+const MAX_STILL: u8 = 2;
+
+/// After so many ticks it is not waited for, however steady its progress.
+const MAX_WAITED: u8 = 10;
+
+impl Pace {
+    /// Others begin to wait.
+    pub(super) const fn begin(&mut self) {
+        (self.moved, self.still, self.waited) = (false, 0, 0);
+    }
+
+    /// A tick has passed. Whether it is slow.
+    pub(super) const fn tick(&mut self) -> bool {
+        self.still = if self.moved { 0 } else { self.still + 1 };
+        self.waited += 1;
+        self.moved = false;
+        self.is_slow = self.still >= MAX_STILL || self.waited >= MAX_WAITED;
+        self.is_slow
+    }
+}
+
+impl Connection {
+    pub(super) fn new(
+        id: ConnectionId,
+        serial: u64,
+        stream: Stream,
+        address: Option<SocketAddr>,
+        queue: &Arc<Queue>,
+    ) -> Self {
+        let ready = Ready::new(queue, id.index());
+        Self {
+            id,
+            serial,
+            stream,
+            address,
+            waker: ready.waker(),
+            ready,
+            tail: Vec::new(),
+            kept: 0,
+            is_held: false,
+            out: Out::default(),
+            counted: 0,
+            is_dirty: false,
+            was_full: false,
+            asks_again: false,
+            deciding: None,
+            decision: None,
+            admitted: None,
+            user_name: None,
+            blocks: Vec::new(),
+            blocked_by: 0,
+            pace: Pace::default(),
+            closing: None,
+            is_unflushed: false,
+            is_shut: false,
+        }
+    }
+
+    /// Whether there is something to be done to the transport before it is read from.
+    pub(super) const fn is_written(&self) -> bool {
+        !self.out.is_empty() || self.is_unflushed || self.closing.is_some()
+    }
+
+    /// Whether more is to be read from it now.
+    pub(super) const fn is_read(&self) -> bool {
+        self.blocked_by == 0 && !self.is_held && self.closing.is_none() && self.deciding.is_none()
+    }
+
+    pub(super) fn poll_read(&mut self, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        self.stream.poll_read(&mut Context::from_waker(&self.waker), buffer)
+    }
+
+    /// Writes as much as the transport takes.
+    pub(super) fn write(&mut self) -> io::Result<()> {
+        let mut cx = Context::from_waker(&self.waker);
+        while !self.out.is_empty() {
+            let mut pieces = [IoSlice::new(&[]); SLICES];
+            let count = self.out.slices(&mut pieces);
+            match self.stream.poll_write(&mut cx, &pieces[..count]) {
+                Poll::Ready(Ok(0)) => return Err(ErrorKind::WriteZero.into()),
+                Poll::Ready(Ok(count)) => {
+                    self.out.consume(count);
+                    self.pace.moved = true;
+                    self.is_unflushed = true;
+                }
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Pending => return Ok(()),
+            }
+        }
+        self.pace.is_slow = false;
+        if self.is_unflushed {
+            match self.stream.poll_flush(&mut cx) {
+                Poll::Ready(result) => result?,
+                Poll::Pending => return Ok(()),
+            }
+            self.is_unflushed = false;
+        }
+        if self.closing.is_some() && !self.is_shut {
+            match self.stream.poll_shutdown(&mut cx) {
+                Poll::Ready(result) => result?,
+                Poll::Pending => return Ok(()),
+            }
+            self.is_shut = true;
+        }
+        Ok(())
+    }
+
+    /// Whether the client may connect: found out, or it wakes the connection when it is.
+    pub(super) fn poll_decision(&mut self) -> Poll<()> {
+        let Some(deciding) = &mut self.deciding else { return Poll::Ready(()) };
+        match deciding.as_mut().poll(&mut Context::from_waker(&self.waker)) {
+            Poll::Ready(decision) => {
+                self.decision = Some(decision);
+                self.deciding = None;
+                Poll::Ready(())
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}

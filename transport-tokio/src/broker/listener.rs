@@ -1,0 +1,309 @@
+//! Where connections come from.
+
+use std::{
+    fmt,
+    io::{self, IoSlice},
+    net::SocketAddr,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+#[cfg(unix)]
+use std::path::PathBuf;
+#[cfg(any(feature = "tls", feature = "websocket"))]
+use std::sync::Arc;
+
+#[cfg(unix)]
+use tokio::net::{UnixListener, UnixStream};
+#[cfg(any(feature = "tls", feature = "websocket"))]
+use tokio::task::JoinSet;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf},
+    net::{TcpListener, TcpStream},
+    sync::mpsc,
+    time,
+};
+#[cfg(feature = "tls")]
+use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
+
+use super::ServeError;
+#[cfg(any(feature = "tls", feature = "websocket"))]
+use crate::transport::BoxedTransport;
+#[cfg(feature = "websocket")]
+use crate::transport::accept_websocket;
+use crate::transport::{Endpoint, EndpointError, Scheme};
+
+/// How long to wait when the system has no more descriptors, or the like.
+const BACKOFF: Duration = Duration::from_millis(100);
+
+/// How many TLS and WebSocket handshakes of one listener go on at once.
+#[cfg(any(feature = "tls", feature = "websocket"))]
+const HANDSHAKES: usize = 256;
+
+/// A connection, and where it comes from.
+pub(super) type Accepted = (Stream, Option<SocketAddr>);
+
+/// What a connection runs over.
+pub(super) enum Stream {
+    Tcp(TcpStream),
+    #[cfg(unix)]
+    Unix(UnixStream),
+    /// Within the process.
+    Pipe(DuplexStream),
+    /// TLS, WebSocket, or both.
+    #[cfg(any(feature = "tls", feature = "websocket"))]
+    Layered(BoxedTransport),
+}
+
+/// Does the same with each kind of stream.
+macro_rules! each {
+    ($stream:expr, $io:ident => $do:expr) => {
+        match $stream {
+            Stream::Tcp($io) => $do,
+            #[cfg(unix)]
+            Stream::Unix($io) => $do,
+            Stream::Pipe($io) => $do,
+            #[cfg(any(feature = "tls", feature = "websocket"))]
+            Stream::Layered($io) => $do,
+        }
+    };
+}
+
+impl Stream {
+    /// Reads once. How much; 0 is the end.
+    pub(super) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let mut buffer = ReadBuf::new(buffer);
+        let read = each!(self, io => Pin::new(io).poll_read(cx, &mut buffer));
+        read.map_ok(|()| buffer.filled().len())
+    }
+
+    pub(super) fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        each!(self, io => Pin::new(io).poll_write_vectored(cx, pieces))
+    }
+
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self, io => Pin::new(io).poll_flush(cx))
+    }
+
+    pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self, io => Pin::new(io).poll_shutdown(cx))
+    }
+}
+
+/// A socket that is listened at, and what connections to it run over.
+#[derive(Debug)]
+pub(super) struct Listener {
+    socket: Socket,
+    layers: Layers,
+}
+
+#[derive(Debug)]
+enum Socket {
+    Tcp(TcpListener),
+    #[cfg(unix)]
+    Unix(Named),
+}
+
+/// What lies between a socket and MQTT, and how long it may take to get there.
+#[derive(Clone)]
+struct Layers {
+    #[cfg(feature = "tls")]
+    tls: Option<TlsAcceptor>,
+    /// The path, and the longest message.
+    #[cfg(feature = "websocket")]
+    websocket: Option<(Arc<str>, usize)>,
+    #[cfg(any(feature = "tls", feature = "websocket"))]
+    patience: Duration,
+}
+
+impl fmt::Debug for Layers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Layers").field("is_plain", &self.is_plain()).finish_non_exhaustive()
+    }
+}
+
+/// How listeners are to be.
+pub(super) struct Terms {
+    #[cfg(feature = "tls")]
+    pub(super) tls: Option<Arc<ServerConfig>>,
+    #[cfg(feature = "websocket")]
+    pub(super) max_message_size: usize,
+    #[cfg(any(feature = "tls", feature = "websocket"))]
+    pub(super) patience: Duration,
+}
+
+impl Layers {
+    fn new(url: &str, endpoint: &Endpoint, terms: &Terms) -> Result<Self, ServeError> {
+        let scheme = endpoint.scheme();
+        #[cfg(feature = "tls")]
+        let tls = match (scheme, &terms.tls) {
+            (Scheme::Mqtts | Scheme::Wss, None) => {
+                return Err(ServeError::Certificate { url: url.to_owned() });
+            }
+            (Scheme::Mqtts | Scheme::Wss, Some(config)) => Some(TlsAcceptor::from(config.clone())),
+            _ => None,
+        };
+        #[cfg(feature = "websocket")]
+        let websocket = matches!(scheme, Scheme::Ws | Scheme::Wss)
+            .then(|| (Arc::from(endpoint.path()), terms.max_message_size));
+        let _ = (url, scheme, terms); // without any layer
+        Ok(Self {
+            #[cfg(feature = "tls")]
+            tls,
+            #[cfg(feature = "websocket")]
+            websocket,
+            #[cfg(any(feature = "tls", feature = "websocket"))]
+            patience: terms.patience,
+        })
+    }
+
+    /// Whether there is nothing in between.
+    fn is_plain(&self) -> bool {
+        #[cfg(feature = "tls")]
+        if self.tls.is_some() {
+            return false;
+        }
+        #[cfg(feature = "websocket")]
+        if self.websocket.is_some() {
+            return false;
+        }
+        true
+    }
+
+    /// Puts in between what is to be.
+    #[cfg(any(feature = "tls", feature = "websocket"))]
+    async fn over(&self, stream: Stream) -> io::Result<Stream> {
+        let mut transport: BoxedTransport = match stream {
+            Stream::Tcp(stream) => Box::new(stream),
+            other => return Ok(other),
+        };
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &self.tls {
+            transport = Box::new(tls.accept(transport).await?);
+        }
+        #[cfg(feature = "websocket")]
+        if let Some((path, most)) = &self.websocket {
+            transport = accept_websocket(transport, path, *most).await?;
+        }
+        Ok(Stream::Layered(transport))
+    }
+}
+
+/// A Unix socket, whose name goes with it.
+#[cfg(unix)]
+#[derive(Debug)]
+pub(super) struct Named {
+    socket: UnixListener,
+    path: PathBuf,
+}
+
+#[cfg(unix)]
+impl Drop for Named {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_file(&self.path) {
+            tracing::warn!(%error, path = %self.path.display(), "a socket's name stays");
+        }
+    }
+}
+
+impl Listener {
+    /// Listens at a URL. The listener, and the URL with the port that it has become.
+    pub(super) async fn bind(url: &str, terms: &Terms) -> Result<(Self, String), ServeError> {
+        let wrong = |error| ServeError::Address { url: url.to_owned(), error };
+        let endpoint = Endpoint::parse(url).map_err(wrong)?;
+        if endpoint.user_name().is_some() || endpoint.password().is_some() {
+            return Err(wrong(EndpointError::Host));
+        }
+        let layers = Layers::new(url, &endpoint, terms)?;
+        let failed = |error| ServeError::Bind { url: url.to_owned(), error };
+        let (socket, url) = match endpoint.scheme() {
+            #[cfg(unix)]
+            Scheme::Unix => {
+                let path = PathBuf::from(endpoint.path());
+                let socket = UnixListener::bind(&path).map_err(failed)?;
+                (Socket::Unix(Named { socket, path }), url.to_owned())
+            }
+            scheme => {
+                let address = (endpoint.host(), endpoint.port());
+                let listener = TcpListener::bind(address).await.map_err(failed)?;
+                let address = listener.local_addr().map_err(failed)?;
+                let url = format!("{}://{address}{}", scheme.as_str(), endpoint.path());
+                (Socket::Tcp(listener), url)
+            }
+        };
+        Ok((Self { socket, layers }, url))
+    }
+
+    /// Accepts connections until nobody takes them any more.
+    pub(super) async fn run(self, accepted: mpsc::Sender<Accepted>) {
+        let is_plain = self.layers.is_plain();
+        #[cfg(any(feature = "tls", feature = "websocket"))]
+        if !is_plain {
+            return self.run_layered(accepted).await;
+        }
+        debug_assert!(is_plain, "without features there is nothing in between");
+        // None is taken from the system that there is no place for.
+        while let Ok(place) = accepted.reserve().await {
+            if let Some(connection) = self.accept().await {
+                place.send(connection);
+            }
+        }
+    }
+
+    /// The same with a task for each connection until it is as far as MQTT.
+    #[cfg(any(feature = "tls", feature = "websocket"))]
+    async fn run_layered(self, accepted: mpsc::Sender<Accepted>) {
+        let mut handshakes = JoinSet::new();
+        while !accepted.is_closed() {
+            while handshakes.try_join_next().is_some() {}
+            if handshakes.len() >= HANDSHAKES {
+                handshakes.join_next().await;
+            }
+            let Some((stream, address)) = self.accept().await else { continue };
+            let (layers, accepted) = (self.layers.clone(), accepted.clone());
+            handshakes.spawn(async move {
+                match time::timeout(layers.patience, layers.over(stream)).await {
+                    // If nobody takes it, the broker has ended.
+                    Ok(Ok(stream)) => drop(accepted.send((stream, address)).await),
+                    Ok(Err(error)) => tracing::debug!(%error, ?address, "a handshake failed"),
+                    Err(_) => tracing::debug!(?address, "a handshake took too long"),
+                }
+            });
+        }
+    }
+
+    /// The next connection; `None` if there is none just now.
+    async fn accept(&self) -> Option<Accepted> {
+        let accepted = match &self.socket {
+            Socket::Tcp(listener) => listener.accept().await.map(|(stream, address)| {
+                // Packets are small and answered: waiting to fill a segment costs a delayed
+                // acknowledgement each. That it cannot be set is no reason not to serve.
+                let _ = stream.set_nodelay(true);
+                (Stream::Tcp(stream), Some(address))
+            }),
+            #[cfg(unix)]
+            Socket::Unix(named) => {
+                named.socket.accept().await.map(|(stream, _)| (Stream::Unix(stream), None))
+            }
+        };
+        match accepted {
+            Ok(accepted) => Some(accepted),
+            // It has gone before it was accepted.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => None,
+            Err(error) => {
+                tracing::warn!(%error, "no connection can be accepted");
+                time::sleep(BACKOFF).await;
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,345 @@
+//! The task that serves connections: one at a time, with what they have sent.
+
+use std::{
+    future::poll_fn,
+    pin::{Pin, pin},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use mqtt_core::{
+    Instant,
+    broker::{Broker, Large},
+    wire::Header,
+};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::{self, JoinSet},
+    time::{self, Sleep},
+};
+
+use super::{Statistics, host::Connections, listener::Accepted};
+
+/// What is read at once, in bytes.
+const READ: usize = 16 * 1024;
+
+/// How often a connection is read from before others have their turn.
+const READS: usize = 2;
+
+/// How many connections are taken in before others have their turn.
+const ARRIVALS: usize = 64;
+
+/// How often it is seen to whoever waits for others, in milliseconds.
+const TICK: u64 = 100;
+
+/// What the broker's handles ask for.
+pub(super) enum Command {
+    Statistics(oneshot::Sender<Statistics>),
+    /// To shut down, within so long. What is to be told then is dropped.
+    Shutdown(Duration, oneshot::Sender<()>),
+}
+
+/// A broker, its connections, and where they come from.
+pub(super) struct Shard {
+    pub(super) core: Broker<Large>,
+    pub(super) host: Connections,
+    pub(super) accepted: mpsc::Receiver<Accepted>,
+    pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) listeners: JoinSet<()>,
+    pub(super) max_connections: usize,
+    pub(super) clock: Clock,
+    buffer: Box<[u8]>,
+    turn: Vec<usize>,
+    next_tick: Option<Instant>,
+    timer: Option<Pin<Box<Sleep>>>,
+    arrivals: u64,
+    refusals: u64,
+    leaving: Option<Leaving>,
+}
+
+/// The broker shuts down.
+struct Leaving {
+    until: Instant,
+    /// Dropped with the rest, which tells those who wait for it.
+    _done: Vec<oneshot::Sender<()>>,
+}
+
+/// The time that the broker is told.
+pub(super) struct Clock(time::Instant);
+
+impl Clock {
+    pub(super) fn start() -> Self {
+        Self(time::Instant::now())
+    }
+
+    fn now(&self) -> Instant {
+        Instant::from_millis(self.0.elapsed().as_millis() as u64)
+    }
+
+    fn at(&self, instant: Instant) -> time::Instant {
+        let after = Duration::from_millis(instant.as_millis());
+        self.0.checked_add(after).unwrap_or_else(|| time::Instant::now() + FAR)
+    }
+}
+
+/// Longer than it is worth setting a timer for.
+const FAR: Duration = Duration::from_secs(24 * 60 * 60);
+
+impl Shard {
+    pub(super) fn new(
+        core: Broker<Large>,
+        host: Connections,
+        accepted: mpsc::Receiver<Accepted>,
+        commands: mpsc::Receiver<Command>,
+        listeners: JoinSet<()>,
+        max_connections: usize,
+    ) -> Self {
+        Self {
+            core,
+            host,
+            accepted,
+            commands,
+            listeners,
+            max_connections,
+            clock: Clock::start(),
+            buffer: vec![0; READ].into_boxed_slice(),
+            turn: Vec::new(),
+            next_tick: None,
+            timer: None,
+            arrivals: 0,
+            refusals: 0,
+            leaving: None,
+        }
+    }
+
+    /// Serves until it is told to stop, or nobody is left to do so.
+    pub(super) async fn run(mut self) {
+        task::unconstrained(poll_fn(|cx| self.poll_turn(cx))).await;
+    }
+
+    /// Does what there is to do, each connection's share of it.
+    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.host.queue.task.register(cx.waker());
+        self.host.now = self.clock.now();
+        if self.poll_commands(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        let mut more = self.poll_arrivals(cx);
+        self.tick();
+        let mut turn = std::mem::take(&mut self.turn);
+        turn.append(&mut self.host.again);
+        self.host.queue.take(&mut turn);
+        for place in turn.drain(..) {
+            self.serve(place);
+        }
+        self.turn = turn;
+        self.host.flush_all();
+        while let Some(gone) = self.host.remove() {
+            if self.leaving.is_none() {
+                self.core.closed(self.host.now, gone, &mut self.host);
+                self.host.finish();
+            }
+            self.host.flush_all();
+        }
+        if let Some(leaving) = &self.leaving
+            && (leaving.until <= self.host.now || self.host.len() == 0)
+        {
+            return Poll::Ready(());
+        }
+        more |= !self.host.again.is_empty();
+        if more || self.poll_timer(cx) {
+            // Not before the runtime has looked what else there is.
+            let _ = pin!(task::yield_now()).poll(cx);
+        }
+        Poll::Pending
+    }
+
+    /// Does what the handles ask for. Ready if there are none.
+    fn poll_commands(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while let Poll::Ready(command) = self.commands.poll_recv(cx) {
+            match command {
+                Some(Command::Statistics(asker)) => {
+                    // Whoever asked may have gone.
+                    let _ = asker.send(self.statistics());
+                }
+                Some(Command::Shutdown(within, done)) => self.leave(within, done),
+                None if self.leaving.is_some() => break,
+                None => return Poll::Ready(()),
+            }
+        }
+        Poll::Pending
+    }
+
+    fn statistics(&self) -> Statistics {
+        Statistics {
+            connections: self.host.len(),
+            connections_accepted: self.arrivals,
+            connections_refused: self.refusals,
+            sessions: self.core.sessions(),
+            retained: self.core.retained(),
+            kept_bytes: self.core.bytes(),
+            outgoing_bytes: self.host.outgoing(),
+            messages: self.core.statistics(),
+        }
+    }
+
+    /// Takes in who has come. Whether there may be more.
+    fn poll_arrivals(&mut self, cx: &mut Context<'_>) -> bool {
+        for _ in 0..ARRIVALS {
+            let Poll::Ready(Some(arrival)) = self.accepted.poll_recv(cx) else { return false };
+            self.arrivals += 1;
+            if self.leaving.is_some() || self.host.len() >= self.max_connections {
+                self.refusals += 1;
+                continue;
+            }
+            match self.core.open(self.host.now) {
+                Ok(id) => self.host.insert(id, arrival),
+                Err(_) => self.refusals += 1,
+            }
+        }
+        true
+    }
+
+    /// Does what is due.
+    fn tick(&mut self) {
+        let now = self.host.now;
+        self.core.tick(now, &mut self.host);
+        self.host.finish();
+        if self.next_tick.is_some_and(|at| at <= now) {
+            self.next_tick = None;
+            self.host.tick();
+        }
+    }
+
+    /// Lets the task be woken when something is due. Whether it is already.
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.next_tick.is_none() && self.host.is_waiting() {
+            self.next_tick = Some(self.host.now + TICK);
+        }
+        let leaving = self.leaving.as_ref().map(|leaving| leaving.until);
+        let due = [self.core.deadline(), self.next_tick, leaving];
+        let Some(due) = due.into_iter().flatten().min() else { return false };
+        let at = self.clock.at(due);
+        let timer = self.timer.get_or_insert_with(|| Box::pin(time::sleep_until(at)));
+        if timer.deadline() != at {
+            timer.as_mut().reset(at);
+        }
+        timer.as_mut().poll(cx).is_ready()
+    }
+
+    /// A connection's turn.
+    fn serve(&mut self, place: usize) {
+        let Some(connection) = self.host.get(place) else { return };
+        connection.ready.begin();
+        if connection.is_written() {
+            self.host.flush(place);
+        }
+        let Some(connection) = self.host.get(place) else { return };
+        if connection.closing.is_some() {
+            return self.discard(place);
+        }
+        let was_deciding = connection.deciding.is_some();
+        if connection.poll_decision().is_pending() {
+            return;
+        }
+        if was_deciding {
+            self.core.resume(connection.id);
+        }
+        if was_deciding || std::mem::take(&mut connection.asks_again) {
+            self.take_in(place, 0);
+        }
+        for _ in 0..READS {
+            let Self { host, buffer, .. } = self;
+            let Some(connection) = host.get(place).filter(|connection| connection.is_read()) else {
+                return;
+            };
+            match connection.poll_read(buffer) {
+                Poll::Pending => return,
+                Poll::Ready(Ok(len @ 1..)) => self.take_in(place, len),
+                Poll::Ready(_) => return host.end(place),
+            }
+        }
+        self.host.enqueue(place);
+    }
+
+    /// Drops what a connection sends that is over.
+    fn discard(&mut self, place: usize) {
+        let Self { host, buffer, .. } = self;
+        for _ in 0..READS {
+            match host.get(place).map(|connection| connection.poll_read(buffer)) {
+                Some(Poll::Ready(Ok(1..))) => {}
+                Some(Poll::Ready(_)) => return host.end(place),
+                _ => return,
+            }
+        }
+        host.enqueue(place);
+    }
+
+    /// Gives the broker what a connection has sent: what was left, and so much of the buffer.
+    fn take_in(&mut self, place: usize, len: usize) {
+        let Self { core, host, buffer, .. } = self;
+        let now = host.now;
+        let Some(connection) = host.get(place) else { return };
+        let id = connection.id;
+        let mut tail = std::mem::take(&mut connection.tail);
+        let received = buffer.get(..len).unwrap_or_default();
+        if !tail.is_empty() {
+            tail.extend_from_slice(received);
+        }
+        let mut input = if tail.is_empty() { received } else { &tail[..] };
+        loop {
+            host.begin(place);
+            let result = core.poll(now, id, &mut input, host);
+            host.finish();
+            if let Err(error) = result {
+                tracing::debug!(%error, place, "a connection ends");
+            }
+            let Some(connection) = host.get(place) else { return };
+            if connection.closing.is_some() {
+                return;
+            }
+            let is_decided = connection.deciding.is_some() && connection.poll_decision().is_ready();
+            if !is_decided {
+                break;
+            }
+            core.resume(id);
+        }
+        let Some(connection) = host.get(place) else { return };
+        connection.is_held = is_whole(input);
+        let rest = input.len();
+        if tail.is_empty() {
+            tail = input.to_vec();
+        } else if rest == 0 {
+            tail = Vec::new(); // its memory, too
+        } else {
+            tail.drain(..tail.len() - rest);
+        }
+        host.keep(place, tail);
+    }
+
+    /// Begins to shut down: nobody comes any more, and everybody goes.
+    fn leave(&mut self, within: Duration, done: oneshot::Sender<()>) {
+        let now = self.host.now;
+        let until = now + u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
+        if let Some(leaving) = &mut self.leaving {
+            leaving.until = leaving.until.min(until);
+            return leaving._done.push(done);
+        }
+        self.listeners.abort_all();
+        self.leaving = Some(Leaving { until, _done: vec![done] });
+        for place in 0..self.host.places() {
+            let Some(id) = self.host.get(place).map(|connection| connection.id) else { continue };
+            // Its will is for those that are still there.
+            self.core.closed(now, id, &mut self.host);
+            self.host.dismiss(place);
+        }
+    }
+}
+
+/// Whether there is a whole packet at the front.
+fn is_whole(input: &[u8]) -> bool {
+    matches!(
+        Header::decode(mqtt_core::Version::V5, input),
+        Ok(Some((header, _))) if header.packet_len() <= input.len()
+    )
+}

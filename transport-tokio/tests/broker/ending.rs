@@ -1,0 +1,103 @@
+//! How a broker ends.
+
+use std::time::Duration;
+
+use transport_tokio::{ConnectionError, Reconnect};
+
+use crate::support::*;
+
+const SOON: Duration = Duration::from_secs(30);
+
+#[tokio::test]
+async fn clients_are_told_that_it_shuts_down() {
+    bounded(async {
+        let broker = broker().await;
+        let mut old = hello(&broker, b'o').await;
+        let mut new = socket(&broker).await;
+        new.write_all(b"\x10\x0e\0\x04MQTT\x05\x02\0\0\0\0\x01n").await.unwrap();
+        let mut header = [0; 2];
+        new.read_exact(&mut header).await.unwrap();
+        let mut connack = vec![0; header[1].into()];
+        new.read_exact(&mut connack).await.unwrap();
+        let mut silent = socket(&broker).await;
+        until(&broker, |now| now.connections == 3).await;
+        let told = async {
+            let told = [rest(&mut old).await, rest(&mut new).await, rest(&mut silent).await];
+            drop((old, new, silent));
+            told
+        };
+        let ((), told) = tokio::join!(broker.shutdown(SOON), told);
+        assert_eq!(told, [vec![], vec![0xe0, 0x01, 0x8b], vec![]]);
+        assert_eq!(broker.statistics().await, None);
+        let address = broker.urls()[0].trim_start_matches("mqtt://");
+        assert!(TcpStream::connect(address).await.is_err());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_client_knows_why() {
+    bounded(async {
+        let broker = broker().await;
+        let reconnect = Reconnect { attempts: Some(0), ..Reconnect::default() };
+        let client = connect(&broker, Options { reconnect, ..named("one") }).await;
+        let mut status = client.status();
+        let over = async {
+            let failed = |status: &Status| matches!(status, Status::Failed(_));
+            match &*status.wait_for(failed).await.unwrap() {
+                Status::Failed(ConnectionError::Disconnected(refusal)) => refusal.reason,
+                other => panic!("{other:?}"),
+            }
+        };
+        let ((), reason) = tokio::join!(broker.shutdown(SOON), over);
+        assert_eq!(reason, ReasonCode::ServerShuttingDown);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn wills_reach_those_who_are_still_there() {
+    bounded(async {
+        let broker = broker().await;
+        let mut leaves = socket(&broker).await;
+        leaves.write_all(b"\x10\x16\0\x04MQTT\x04\x06\0\0\0\x01w\0\x01t\0\x04will").await.unwrap();
+        let mut answer = [0; 4];
+        leaves.read_exact(&mut answer).await.unwrap();
+        let mut stays = hello(&broker, b's').await;
+        stays.write_all(b"\x82\x06\0\x01\0\x01t\0").await.unwrap();
+        let mut answer = [0; 5];
+        stays.read_exact(&mut answer).await.unwrap();
+        let told = async {
+            let told = rest(&mut stays).await;
+            drop((stays, leaves));
+            told
+        };
+        let ((), told) = tokio::join!(broker.shutdown(SOON), told);
+        assert_eq!(told, b"\x30\x07\0\x01twill");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn it_ends_with_its_last_handle() {
+    bounded(async {
+        let broker = broker().await;
+        let other = broker.clone();
+        let mut socket = hello(&broker, b'a').await;
+        drop(broker);
+        socket.write_all(b"\xc0\0").await.unwrap();
+        let mut answer = [0; 2];
+        socket.read_exact(&mut answer).await.unwrap();
+        drop(other);
+        assert_eq!(rest(&mut socket).await, b"");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_who_does_not_hang_up_is_not_waited_for() {
+    let broker = broker().await;
+    let _stays = hello(&broker, b's').await;
+    broker.shutdown(SOON).await;
+    let _stays = (broker, _stays);
+}

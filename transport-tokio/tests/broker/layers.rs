@@ -1,0 +1,84 @@
+//! TLS, WebSocket, and both.
+
+use std::sync::Arc;
+
+use rcgen::{CertifiedKey, generate_simple_self_signed};
+use transport_tokio::transport::{
+    Dialer, Roots, Source, TlsOptions, WebSocketOptions,
+    rustls::{
+        ServerConfig,
+        crypto::ring,
+        pki_types::{CertificateDer, PrivateKeyDer},
+    },
+};
+
+use crate::support::*;
+
+/// A server's configuration, and what a client trusts who believes it.
+fn certified() -> (ServerConfig, TlsOptions) {
+    let CertifiedKey { cert, signing_key } =
+        generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let key = PrivateKeyDer::try_from(signing_key.serialize_der()).unwrap();
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![CertificateDer::from(cert.der().to_vec())], key)
+        .unwrap();
+    let roots = Roots::Only(vec![Source::bytes(cert.pem())]);
+    (config, TlsOptions { roots, ..TlsOptions::default() })
+}
+
+#[tokio::test]
+async fn a_client_over_each() {
+    bounded(async {
+        let (config, trust) = certified();
+        let builder = Broker::builder()
+            .tls(Arc::new(config))
+            .listen("mqtts://127.0.0.1:0")
+            .listen("ws://127.0.0.1:0/mqtt")
+            .listen("wss://127.0.0.1:0/mqtt");
+        let broker = serve(builder).await;
+        let watcher = connect_to(&broker.urls()[3], &trust, "watcher").await;
+        let mut messages = watcher.subscribe("a", AtLeastOnce).await.unwrap();
+        for url in broker.urls() {
+            let client = connect_to(url, &trust, url).await;
+            let large = vec![b'x'; 300_000];
+            for payload in [url.as_bytes(), &large] {
+                client.publish("a", payload.to_vec()).qos(ExactlyOnce).await.unwrap();
+                assert!(messages.next().await.unwrap().payload == payload, "{url}");
+            }
+            client.disconnect().await.unwrap();
+        }
+        until(&broker, |now| now.connections == 1).await;
+    })
+    .await;
+}
+
+async fn connect_to(url: &str, trust: &TlsOptions, name: &str) -> Client {
+    let dialer = Dialer::new(url.parse().unwrap()).tls(trust.clone());
+    Client::connect_with(dialer, named(name)).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_websocket_for_something_else() {
+    bounded(async {
+        let broker = Broker::builder().listen("ws://127.0.0.1:0/mqtt").serve().await.unwrap();
+        let other = broker.urls()[0].replace("/mqtt", "/chat");
+        let dialer = Dialer::new(other.parse().unwrap()).websocket(WebSocketOptions::default());
+        assert!(Client::connect_with(dialer, named("lost")).await.is_err());
+        assert_eq!(statistics(&broker).await.connections_accepted, 0);
+        connect(&broker, named("found")).await;
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handshake_that_does_not_come() {
+    let (config, _) = certified();
+    let builder = Broker::builder().tls(Arc::new(config)).listen("mqtts://127.0.0.1:0");
+    let broker = builder.serve().await.unwrap();
+    let address = broker.urls()[0].trim_start_matches("mqtts://").to_owned();
+    let mut silent = TcpStream::connect(address).await.unwrap();
+    assert_eq!(rest(&mut silent).await, b"");
+}

@@ -1,0 +1,12 @@
+//! The broker and its sockets, with this crate's client and with bare sockets.
+//!
+//! One program, so that it is linked once: a module for each theme.
+
+mod access;
+mod crowds;
+mod ending;
+mod hostile;
+#[cfg(all(feature = "tls", feature = "websocket"))]
+mod layers;
+mod sessions;
+mod support;
