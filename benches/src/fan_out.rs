@@ -101,7 +101,7 @@ impl Hall {
         for number in 0..subscribers {
             let connection = hall.broker.open(NOW).expect("room");
             hall.connect(connection, &format!("subscriber-{number}"));
-            hall.send(connection, &packets::bytes(Version::V3_1_1, &subscribe));
+            hall.send(connection, packets::bytes(Version::V3_1_1, &subscribe));
             hall.subscribers.push(connection);
         }
         hall.lines.0.iter_mut().for_each(|line| line.0.clear());
@@ -112,7 +112,7 @@ impl Hall {
         let client_id = Text::new(name).expect("text");
         let connect = Connect { client_id, ..Connect::default() };
         let version = Version::V3_1_1;
-        self.send(connection, &packets::bytes(version, &Packet::Connect(version, connect)));
+        self.send(connection, packets::bytes(version, &Packet::Connect(version, connect)));
     }
 
     fn send(&mut self, from: ConnectionId, mut bytes: &[u8]) {
@@ -130,7 +130,7 @@ impl Hall {
             let packet_id = PacketId::new(self.next).filter(|_| qos > QoS::AtMostOnce);
             let delivery = Delivery { packet_id, dup: false };
             let packet = Packet::Publish(delivery, Publish { qos, ..publish });
-            self.send(self.publisher, &packets::bytes(Version::V3_1_1, &packet));
+            self.send(self.publisher, packets::bytes(Version::V3_1_1, &packet));
             self.answer(self.publisher);
             for index in 0..self.subscribers.len() {
                 delivered += self.answer(self.subscribers[index]);
