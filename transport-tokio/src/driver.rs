@@ -74,6 +74,8 @@ pub(crate) struct Task {
     options: Options,
     committer: Committer,
     received: Received,
+    /// Why nothing more can be received.
+    broken: Option<ConnectionError>,
     /// Acknowledgements that are being passed on.
     answers: Vec<(Receipt, ReasonCode)>,
     /// What is being sent: what the changes that have been committed allow.
@@ -128,6 +130,7 @@ impl Task {
             options,
             committer,
             received: Received::default(),
+            broken: None,
             answers: Vec::new(),
             sending: Out::default(),
             unflushed: false,
@@ -146,7 +149,7 @@ impl Task {
         self.last = loop {
             let end = self.connection().await;
             self.received.clear();
-            self.waiting = None;
+            (self.broken, self.waiting) = (None, None);
             self.sending.clear();
             self.shared.with(State::disconnected);
             let cause = match end {
@@ -289,9 +292,13 @@ impl Task {
         self.shared.driver.register(cx.waker());
         for _ in 0..ROUNDS {
             let waits = self.waits(cx);
-            let read = if waits { Poll::Pending } else { self.poll_read(cx, io) };
-            let read = match read {
-                Poll::Ready(read) => Some(read),
+            let reads = !waits && self.broken.is_none();
+            let read = match if reads { self.poll_read(cx, io) } else { Poll::Pending } {
+                Poll::Ready(Ok(count)) => Some(count),
+                Poll::Ready(Err(error)) => {
+                    self.broken = Some(error); // it is not told twice
+                    None
+                }
                 Poll::Pending => None,
             };
             // Nothing may be sent before its changes are on disk, so nothing more is written either.
@@ -315,9 +322,11 @@ impl Task {
                 Poll::Ready(Err(error)) => return Poll::Ready(self.broken(cx, io, error)),
                 written => written.is_ready() && wrote, // so there is room for more
             };
+            if !worked && let Some(error) = self.broken.take() {
+                return Poll::Ready(error.into());
+            }
             let moved = match read {
-                Some(Ok(0)) if !worked => return Poll::Ready(ConnectionError::Closed.into()),
-                Some(Err(error)) if !worked => return Poll::Ready(error.into()),
+                Some(0) if !worked => return Poll::Ready(ConnectionError::Closed.into()),
                 read => worked || wrote || read.is_some() || full && !self.received.is_full(),
             };
             if woke {
