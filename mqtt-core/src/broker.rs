@@ -387,17 +387,17 @@ impl<const C: usize, const S: usize, const F: usize, const M: usize, const B: us
 #[cfg(feature = "alloc")]
 impl Broker<Large> {
     /// A broker on the heap, which keeps up to `bytes` bytes of messages. Against clients that choose
-    /// the worst names the router has random numbers in `seed`.
+    /// the worst names the look-ups have random numbers in `seed`.
     pub fn large(config: Config, bytes: usize, seed: u128, limits: crate::router::Limits) -> Self {
         Self {
             config,
             connections: memory::heap::Places::new(),
             sessions: memory::heap::Places::new(),
-            names: memory::heap::Table::new(),
+            names: memory::heap::Table::new(seed),
             router: crate::router::Trie::with_limits(seed, limits),
             messages: message::heap::Shared::new(bytes),
             retained: memory::heap::Places::new(),
-            retained_names: memory::heap::Table::new(),
+            retained_names: memory::heap::Table::new(seed),
             statistics: Statistics::NONE,
             stamp: 0,
             turns: [0; TURNS],

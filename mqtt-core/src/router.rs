@@ -47,6 +47,8 @@ mod trie;
 
 pub use flat::Flat;
 #[cfg(feature = "alloc")]
+pub(crate) use trie::Seed;
+#[cfg(feature = "alloc")]
 pub use trie::{Limits, Trie};
 
 /// Keeps subscriptions and finds those that a topic is for.

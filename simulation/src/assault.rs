@@ -186,6 +186,9 @@ fn packet(step: u8, argument: u8) -> Vec<u8> {
     let topic = ["a", "a/b", "witness", "$SYS"][usize::from(argument & 3)];
     let packet_id = (qos > QoS::AtMostOnce).then_some(id);
     let delivery = Delivery { packet_id, dup: argument & 128 != 0 && packet_id.is_some() };
+    let filter = ["#", "a/+", "$share/g/a", "a"][usize::from(argument & 3)];
+    let wanted = [Subscription::new(mqtt_core::Filter::new(filter).expect("a filter"), qos)];
+    let expiry = [Property::MessageExpiryInterval(argument.into())];
     let packet = match step >> 2 & 3 | (step >> 3 & 4) {
         0 => {
             let keeps = argument & 4 != 0 && !name.is_empty();
@@ -198,19 +201,10 @@ fn packet(step: u8, argument: u8) -> Vec<u8> {
             };
             Packet::Connect(version, connect)
         }
-        1 => {
-            let filters = ["#", "a/+", "$share/g/a", "a"];
-            let filter = mqtt_core::Filter::new(filters[usize::from(argument & 3)]);
-            let wanted = vec![Subscription::new(filter.expect("a filter"), qos)].leak();
-            Packet::Subscribe(
-                id,
-                Subscribe { subscriptions: (&*wanted).into(), ..Subscribe::default() },
-            )
-        }
+        1 => Packet::Subscribe(id, Subscribe::from(&wanted)),
         2 | 3 => {
-            let expiry = vec![Property::MessageExpiryInterval(argument.into())].leak();
             let expires = version.is_v5() && argument & 64 != 0;
-            let properties = if expires { (&*expiry).into() } else { Properties::EMPTY };
+            let properties = if expires { (&expiry).into() } else { Properties::EMPTY };
             let retain = argument & 32 != 0 && argument & 3 < 2;
             Packet::Publish(delivery, Publish { retain, properties, ..message(topic, "x", qos) })
         }

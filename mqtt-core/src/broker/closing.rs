@@ -2,7 +2,7 @@
 
 use super::{
     Broker, ConnectionId, Host, Memory, State,
-    memory::{Names, Queue, Slab, hash},
+    memory::{Names, Queue, Slab},
     message::{Content, Messages},
     session::{Subject, Will},
 };
@@ -122,7 +122,8 @@ impl<M: Memory> Broker<M> {
     /// is forgotten.
     pub(super) fn end_session(&mut self, now: Instant, place: u32, host: &mut impl Host) {
         let Some(mut session) = self.sessions.remove(place) else { return };
-        self.names.remove(hash(session.name.as_bytes()), place);
+        let hash = self.names.hash(session.name.as_bytes());
+        self.names.remove(hash, place);
         self.router.unsubscribe_all(Subscriber(place));
         if let Some(will) = session.will.take() {
             self.publish_will(now, will, host);

@@ -4,7 +4,7 @@ use heapless::String;
 
 use super::{
     Action, Broker, ConnectionId, Crowding, Host, Memory, State, Verdict, Wait,
-    memory::{Names, Slab, hash},
+    memory::{Names, Slab},
     message::{Content, MessageId, Messages},
     session::{Session, Subject, Will},
 };
@@ -182,7 +182,7 @@ impl<M: Memory> Broker<M> {
     ) -> Result<bool, Error> {
         let assigned = if connect.client_id.is_empty() { Some(self.assign()) } else { None };
         let name = assigned.as_ref().map_or(connect.client_id.as_bytes(), |name| name.as_bytes());
-        let hash = hash(name);
+        let hash = self.names.hash(name);
         if let Some(place) = self.find(hash, name) {
             self.tick_session(now, place, host); // its time may be over
         }
@@ -377,7 +377,8 @@ impl<M: Memory> Broker<M> {
                 let _ = name.push(char::from(b'a' + (number >> 60) as u8));
                 number <<= 4;
             }
-            if self.find(hash(name.as_bytes()), name.as_bytes()).is_none() {
+            let hash = self.names.hash(name.as_bytes());
+            if self.find(hash, name.as_bytes()).is_none() {
                 return name;
             }
         }

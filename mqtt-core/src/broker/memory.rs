@@ -218,6 +218,13 @@ impl<T, const N: usize> Queue<T> for Vec<T, N> {
 
 /// Places by the hash of a name.
 pub(super) trait Names {
+    /// What names are told apart by, mostly: FNV-1a. Where there are few it does no harm that clients can
+    /// choose some that collide.
+    fn hash(&self, name: &[u8]) -> u32 {
+        let step = |hash: u32, &byte: &u8| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
+        name.iter().fold(0x811c_9dc5, step)
+    }
+
     /// Adds a place; whether there was room.
     fn insert(&mut self, hash: u32, place: u32) -> bool;
     fn remove(&mut self, hash: u32, place: u32);
@@ -239,9 +246,4 @@ impl<const N: usize> Names for Vec<(u32, u32), N> {
         let mut same = self.iter().filter(|entry| entry.0 == hash).map(|entry| entry.1);
         same.find(|place| is_it(*place))
     }
-}
-
-/// What [`Names`] are told apart by, mostly: FNV-1a.
-pub(super) fn hash(name: &[u8]) -> u32 {
-    name.iter().fold(0x811c_9dc5, |hash, &byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }

@@ -2,7 +2,7 @@
 
 use super::{
     Action, Broker, Host, Memory, Verdict,
-    memory::{Names, Queue, Slab, hash},
+    memory::{Names, Queue, Slab},
     message::{Content, MessageId, Messages},
     session::{Delivery, Replay, Subject},
 };
@@ -116,7 +116,7 @@ impl<M: Memory> Broker<M> {
     /// Keeps a message for those who subscribe later, in place of the one before; an empty one only
     /// takes that away [MQTT-3.3.1-5] [MQTT-3.3.1-6] [MQTT-3.3.1-7]. Whether that was possible.
     pub(super) fn retain(&mut self, content: &Content<'_>) -> bool {
-        let hash = hash(content.topic.as_bytes());
+        let hash = self.retained_names.hash(content.topic.as_bytes());
         let old = self.find_retained(hash, content.topic);
         if content.payload.is_empty() {
             if let Some(place) = old {
@@ -133,7 +133,7 @@ impl<M: Memory> Broker<M> {
 
     /// The same for a message that is kept already.
     pub(super) fn retain_kept(&mut self, topic: Topic<'_>, message: MessageId) {
-        let hash = hash(topic.as_bytes());
+        let hash = self.retained_names.hash(topic.as_bytes());
         let old = self.find_retained(hash, topic);
         let is_empty = self.messages.get(message).is_none_or(|kept| kept.payload.is_empty());
         if is_empty {
@@ -183,8 +183,8 @@ impl<M: Memory> Broker<M> {
     /// Retained messages are owed for this subscription.
     pub(super) fn owe(&mut self, session: u32, filter: Filter<'_>) {
         self.owe_no_more(session, filter);
+        let replay = Replay { filter: self.retained_names.hash(filter.as_bytes()), next: 0 };
         let Some(session) = self.sessions.get_mut(session) else { return };
-        let replay = Replay { filter: hash(filter.as_bytes()), next: 0 };
         // There are as many places as there can be subscriptions.
         session.replays.push(replay);
     }
@@ -202,7 +202,7 @@ impl<M: Memory> Broker<M> {
             let subscription = self
                 .router
                 .subscriptions(subscriber)
-                .find(|(filter, _)| hash(filter.as_bytes()) == replay.filter)
+                .find(|(filter, _)| self.retained_names.hash(filter.as_bytes()) == replay.filter)
                 .map(|(filter, options)| {
                     (self.next_retained(filter, replay.next, &mut looks), options)
                 });
@@ -227,8 +227,8 @@ impl<M: Memory> Broker<M> {
 
     /// Nothing is owed for this subscription any more.
     pub(super) fn owe_no_more(&mut self, session: u32, filter: Filter<'_>) {
+        let hash = self.retained_names.hash(filter.as_bytes());
         let Some(session) = self.sessions.get_mut(session) else { return };
-        let hash = hash(filter.as_bytes());
         let owed = (0..session.replays.len())
             .find(|index| session.replays.get(*index).is_some_and(|owed| owed.filter == hash));
         if let Some(index) = owed {
@@ -248,7 +248,8 @@ impl<M: Memory> Broker<M> {
         if !filter.has_wildcard() {
             // It is for one topic, which is found at once, the first time.
             let topic = Topic::from_validated(filter.as_bytes());
-            let place = self.find_retained(hash(topic.as_bytes()), topic).filter(|_| from == 0);
+            let hash = self.retained_names.hash(topic.as_bytes());
+            let place = self.find_retained(hash, topic).filter(|_| from == 0);
             let message = place.and_then(|place| Some((place, *self.retained.get(place)?)));
             return message
                 .map_or(Found::Nothing, |(place, message)| Found::Message(place, message));

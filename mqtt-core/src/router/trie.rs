@@ -4,7 +4,8 @@ use alloc::boxed::Box;
 
 use super::{Full, GroupId, Match, Options, Recipient, Router, Subscriber};
 use crate::topic::{Filter, Topic};
-use hash::{Seed, Table};
+pub(crate) use hash::Seed;
+use hash::Table;
 use links::{Link, Links};
 use name::Name;
 use nodes::{Nodes, Walk};

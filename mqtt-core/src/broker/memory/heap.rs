@@ -7,7 +7,7 @@ use hashbrown::HashTable;
 use super::{Connection, Delivery, Memory, Names, Queue, Replay, Sealed, Session, Slab};
 use crate::{
     broker::message::{MessageId, heap::Shared},
-    router::Trie,
+    router::{Seed, Trie},
     store::{Heap, Limits},
 };
 
@@ -146,33 +146,40 @@ impl<T> Queue<T> for VecDeque<T> {
     }
 }
 
-/// [`Names`] that grow.
+/// [`Names`] that grow. Nobody can foresee their hashes.
 #[derive(Debug)]
-pub struct Table(HashTable<(u32, u32)>);
+pub struct Table {
+    places: HashTable<(u32, u32)>,
+    seed: Seed,
+}
 
 impl Table {
-    pub(in crate::broker) const fn new() -> Self {
-        Self(HashTable::new())
+    pub(in crate::broker) const fn new(seed: u128) -> Self {
+        Self { places: HashTable::new(), seed: Seed::new(seed) }
     }
 }
 
 impl Names for Table {
+    fn hash(&self, name: &[u8]) -> u32 {
+        self.seed.bytes(name)
+    }
+
     fn insert(&mut self, hash: u32, place: u32) -> bool {
-        let room = self.0.try_reserve(1, |entry| spread(entry.0)).is_ok();
+        let room = self.places.try_reserve(1, |entry| spread(entry.0)).is_ok();
         if room {
-            self.0.insert_unique(spread(hash), (hash, place), |entry| spread(entry.0));
+            self.places.insert_unique(spread(hash), (hash, place), |entry| spread(entry.0));
         }
         room
     }
 
     fn remove(&mut self, hash: u32, place: u32) {
-        if let Ok(entry) = self.0.find_entry(spread(hash), |entry| *entry == (hash, place)) {
+        if let Ok(entry) = self.places.find_entry(spread(hash), |entry| *entry == (hash, place)) {
             entry.remove();
         }
     }
 
     fn find(&self, hash: u32, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
-        let found = self.0.find(spread(hash), |entry| entry.0 == hash && is_it(entry.1));
+        let found = self.places.find(spread(hash), |entry| entry.0 == hash && is_it(entry.1));
         found.map(|entry| entry.1)
     }
 }
@@ -180,4 +187,24 @@ impl Names for Table {
 /// All bits count.
 fn spread(hash: u32) -> u64 {
     u64::from(hash).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_collide_for_one_seed_do_not_for_another() {
+        let [ours, other] = [Table::new(1), Table::new(2)];
+        let mut seen = alloc::collections::BTreeMap::new();
+        let mut collisions = 0;
+        for number in 0..200_000_u32 {
+            if let Some(before) = seen.insert(ours.hash(&number.to_be_bytes()), number) {
+                collisions += 1;
+                let [a, b] = [before, number].map(|number| other.hash(&number.to_be_bytes()));
+                assert_ne!(a, b);
+            }
+        }
+        assert!(collisions > 0, "or this has shown nothing");
+    }
 }

@@ -9,7 +9,7 @@ use crate::router::Full;
 /// Hashes with SipHash-1-3, of which nobody knows the results who does not know the seed: clients
 /// cannot choose names that collide.
 #[derive(Clone, Copy)]
-pub(super) struct Seed(u64, u64);
+pub(crate) struct Seed(u64, u64);
 
 /// Does not tell the secret.
 impl fmt::Debug for Seed {
@@ -19,11 +19,11 @@ impl fmt::Debug for Seed {
 }
 
 impl Seed {
-    pub(super) const fn new(seed: u128) -> Self {
+    pub(crate) const fn new(seed: u128) -> Self {
         Self(seed as u64, (seed >> 64) as u64)
     }
 
-    pub(super) fn bytes(self, bytes: &[u8]) -> u32 {
+    pub(crate) fn bytes(self, bytes: &[u8]) -> u32 {
         self.level(bytes) as u32
     }
 
