@@ -367,7 +367,6 @@ impl Task {
     /// sent.
     fn process(&mut self, now: Instant, waits: bool) -> Result<Work, End> {
         let Self { shared, received, answers, options, sending, committer, waiting, .. } = self;
-        shared.swap_answers(answers);
         shared.with(|state| {
             let mut more = false;
             if !waits {
@@ -378,6 +377,7 @@ impl Task {
                     *waiting = Some((now + CATCH_UP, std::mem::take(&mut state.crowded)));
                 }
             }
+            shared.swap_answers(answers); // only now: they are passed on whatever happens
             state.pump(now, answers);
             if let Some(closing) = state.closing.clone()
                 && (closing.until <= now || state.has_finished() && sending.is_empty())

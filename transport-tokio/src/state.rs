@@ -197,6 +197,7 @@ impl State {
             self.drain(now);
         }
     }
+
     /// The number of the batch that has, or will have, all that has to be on disk of what has happened,
     /// if there is a journal.
     pub(crate) fn latest_batch(&self) -> Option<u64> {

@@ -596,3 +596,25 @@ async fn a_reader_that_waits_is_woken_once_there_is_something() {
     })
     .await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_acknowledgement_given_just_when_the_connection_fails_is_not_in_the_way() {
+    both(async |version| {
+        let (net, client) = talk(version).await;
+        let mut messages = client.listen("#").unwrap();
+        for connection in 1..=2 {
+            let delivery = mqtt_core::wire::Delivery { packet_id: PacketId::new(1), dup: false };
+            let publish = Publish { qos: AtLeastOnce, ..Publish::new(topic("a"), "1") };
+            net.send(&Packet::Publish(delivery, publish));
+            settle().await;
+            // Taken and, in the driver's same turn, garbage received.
+            net.with(|script| script.send_bytes(&[0xff; 4]));
+            assert_eq!(text(&messages.try_next().unwrap()), "1");
+            let cause = lost(&client).await;
+            assert!(matches!(cause, ConnectionError::Protocol(_)), "{cause}");
+            client.connected().await.unwrap();
+            assert_eq!(client.counters().connections, connection + 1);
+        }
+    })
+    .await;
+}
