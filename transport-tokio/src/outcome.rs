@@ -125,17 +125,13 @@ impl Outcomes {
         }
     }
 
-    /// There will be none.
-    pub(crate) fn forget(&mut self, key: Key) {
-        self.release(key);
-    }
-
     fn slot(&mut self, key: Key) -> Option<&mut Slot> {
         let slot = self.slots.get_mut(key.index as usize)?;
         (slot.number == key.number && !matches!(slot.state, State::Free)).then_some(slot)
     }
 
-    fn release(&mut self, key: Key) {
+    /// Nothing more is expected or to be fetched.
+    pub(crate) fn release(&mut self, key: Key) {
         let Some(slot) = self.slot(key) else { return };
         slot.state = State::Free;
         self.free.push(key.index);

@@ -207,9 +207,10 @@ impl Future for Publishing<'_> {
     }
 }
 
-impl Drop for Stage<'_> {
+// Not of `Stage`: one that goes on to its outcome would take the lock once more.
+impl Drop for Publishing<'_> {
     fn drop(&mut self) {
-        if let Stage::Accepted { shared, key } = self {
+        if let Stage::Accepted { shared, key } = &self.0 {
             shared.with(|state| state.outcomes.detach(*key));
         }
     }

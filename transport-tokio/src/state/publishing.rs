@@ -75,7 +75,7 @@ impl State {
     /// Takes a message back, if it has not been accepted.
     pub(crate) fn withdraw(&mut self, ticket: Ticket) {
         if self.queue.leave(ticket.number).is_some() {
-            self.outcomes.forget(ticket.key);
+            self.outcomes.release(ticket.key);
             self.admit();
         } else {
             self.outcomes.detach(ticket.key);
