@@ -373,13 +373,6 @@ impl Connections {
             }
         }
         let user_name = connect.user_name.as_ref().map(|name| name.as_str());
-        if let Some(will) = &connect.will {
-            let (topic, qos, retain) = (will.topic, will.qos, will.retain);
-            let wish = Wish::Publish { topic, qos, retain, payload: will.payload };
-            if !self.guards.allows(&Access::new(connect.client_id.as_str(), user_name, wish)) {
-                return Verdict::Deny(ReasonCode::NotAuthorized);
-            }
-        }
         connection.admitted = Some(version);
         if self.guards.authorize.is_some() {
             connection.user_name = user_name.map(Box::from);
