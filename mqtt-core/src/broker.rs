@@ -3,6 +3,7 @@
 mod closing;
 mod connecting;
 mod delivering;
+mod host;
 mod memory;
 mod message;
 mod publishing;
@@ -11,20 +12,12 @@ mod subscribing;
 
 use core::fmt;
 
-use crate::{
-    error::Error,
-    reason::ReasonCode,
-    router::Router,
-    server::Request,
-    sink::Sink,
-    time::Instant,
-    topic::Topic,
-    wire::{Auth, Connect, Properties, QoS, Subscription, Text, Version},
-};
+use crate::{error::Error, router::Router, server::Request, time::Instant, wire::Text};
 use memory::Slab;
 use message::Messages;
 use session::{Session, Subject};
 
+pub use host::{Action, ConnectionId, Host, Verdict};
 #[cfg(feature = "alloc")]
 pub use memory::heap::Large;
 pub use memory::{CLIENT_ID, FLIGHTS, Memory, QUEUE, Small, TOPIC};
@@ -68,7 +61,7 @@ pub struct Config {
     /// What is dropped when there are more.
     pub overflow: Overflow,
     /// How many messages may be retained. One more is refused with
-    /// [`ReasonCode::QuotaExceeded`]; of a client that cannot be told so, and at QoS 0, it is
+    /// [`QuotaExceeded`](crate::ReasonCode::QuotaExceeded); of a client that cannot be told so, and at QoS 0, it is
     /// delivered, and not retained.
     pub retained_messages: usize,
     /// How many sessions there may be, connected ones included.
@@ -101,7 +94,7 @@ pub enum Overflow {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Crowding {
-    /// It is refused with [`ReasonCode::QuotaExceeded`].
+    /// It is refused with [`QuotaExceeded`](crate::ReasonCode::QuotaExceeded).
     #[default]
     Refuse,
     /// It takes the place of the one that has been without a connection for longest; without such,
@@ -135,101 +128,6 @@ impl Config {
 impl Default for Config {
     fn default() -> Self {
         Self::DEFAULT
-    }
-}
-
-/// What drives a broker: has the connections' outgoing bytes, and may decide what clients may do.
-pub trait Host {
-    /// Where outgoing bytes of a connection go.
-    type Sink: Sink;
-
-    /// The sink of an open connection. What is written to it is flushed by the caller of the
-    /// broker's method, soon; a connection that nothing was read from may be among those written to.
-    fn sink(&mut self, to: ConnectionId) -> &mut Self::Sink;
-
-    /// A connection has come to its end: once its sink is flushed, the transport is to be closed and
-    /// [`Broker::closed`] called. Nothing more is written to it.
-    fn close(&mut self, connection: ConnectionId);
-
-    /// Whether a client may do something. By default everybody may do everything, but enhanced
-    /// authentication is not supported [MQTT-4.12.0-1].
-    fn authorize(&mut self, from: ConnectionId, action: &Action<'_>) -> Verdict {
-        let _ = from;
-        action.everyone()
-    }
-}
-
-/// What a client wants to do.
-#[derive(Clone, Copy, Debug)]
-#[non_exhaustive]
-pub enum Action<'a> {
-    /// To connect. May be answered with [`Verdict::Continue`] if it has an
-    /// [authentication method](Connect::authentication).
-    Connect(Version, &'a Connect<'a>),
-    /// To go on with enhanced authentication; the first step was in the CONNECT.
-    Authenticate(Auth<'a>),
-    /// To publish; retained, perhaps.
-    Publish {
-        /// The client.
-        client_id: &'a [u8],
-        /// Where to.
-        topic: Topic<'a>,
-        /// At which QoS.
-        qos: QoS,
-        /// To be kept for future subscribers.
-        retain: bool,
-        /// The message.
-        payload: &'a [u8],
-        /// 5.0 only.
-        properties: Properties<'a>,
-    },
-    /// To subscribe; asked for each filter.
-    Subscribe {
-        /// The client.
-        client_id: &'a [u8],
-        /// To what.
-        subscription: Subscription<'a>,
-    },
-}
-
-impl Action<'_> {
-    /// The verdict of a broker that is open to everyone: all may be done, but enhanced authentication
-    /// is not supported [MQTT-4.12.0-1].
-    pub const fn everyone(&self) -> Verdict {
-        match self {
-            Self::Connect(_, connect) if connect.authentication.is_some() => {
-                Verdict::Deny(ReasonCode::BadAuthenticationMethod)
-            }
-            _ => Verdict::Allow,
-        }
-    }
-}
-
-/// Whether a client may do what it wants to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub enum Verdict {
-    /// It may.
-    Allow,
-    /// It may not, for this reason.
-    Deny(ReasonCode),
-    /// That is not known yet. The packet stays in the input, and nothing behind it is read, until
-    /// [`Broker::resume`]; then the same is asked again.
-    Later,
-    /// Enhanced authentication takes another step: the AUTH that asks for it has been written to the
-    /// connection's sink.
-    Continue,
-}
-
-/// A connection: a number that is used again after [`Broker::closed`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub struct ConnectionId(u32);
-
-impl ConnectionId {
-    /// The number: small, since the lowest that are free are used first, or those freed last.
-    pub const fn index(self) -> usize {
-        self.0 as usize
     }
 }
 
@@ -270,6 +168,8 @@ pub struct Statistics {
 /// A connection that is open.
 #[derive(Debug)]
 pub struct Connection {
+    /// Which one it is of those that have had its place.
+    generation: u32,
     state: State,
     /// The host has been asked, and will know later.
     asked: bool,
@@ -348,6 +248,8 @@ pub struct Broker<M: Memory> {
     stamp: u32,
     /// Whose turn it is in shared subscriptions.
     turns: [u32; TURNS],
+    /// How many connections there have been.
+    opened: u32,
     /// How many names have been given.
     assigned: u32,
     /// No deadline is before this.
@@ -378,6 +280,7 @@ impl<const C: usize, const S: usize, const F: usize, const M: usize, const B: us
             statistics: Statistics::NONE,
             stamp: 0,
             turns: [0; TURNS],
+            opened: 0,
             assigned: 0,
             due: None,
         }
@@ -401,6 +304,7 @@ impl Broker<Large> {
             statistics: Statistics::NONE,
             stamp: 0,
             turns: [0; TURNS],
+            opened: 0,
             assigned: 0,
             due: None,
         }
@@ -441,17 +345,21 @@ impl<M: Memory> Broker<M> {
     pub fn open(&mut self, now: Instant) -> Result<ConnectionId, Full> {
         let until = now + u64::from(self.config.connect_timeout);
         let state = State::Handshake { until: Some(until), seen: 0 };
-        let place =
-            self.connections.insert(Connection { state, asked: false }).map_err(|_| Full)?;
+        let generation = self.opened.wrapping_add(1);
+        let connection = Connection { generation, state, asked: false };
+        let place = self.connections.insert(connection).map_err(|_| Full)?;
+        self.opened = generation;
         self.wake(until);
-        Ok(ConnectionId(place))
+        Ok(ConnectionId { place, generation })
     }
 
     /// The transport is gone: to be called once for each [`open`](Self::open). The session may live
     /// on; its will may be published.
     pub fn closed(&mut self, now: Instant, connection: ConnectionId, host: &mut impl Host) {
-        let state = self.connections.remove(connection.0).map(|connection| connection.state);
-        if let Some(State::Open(session)) = state {
+        let Some(Connection { state, .. }) = self.connection(connection) else { return };
+        let state = *state;
+        self.connections.remove(connection.place);
+        if let State::Open(session) = state {
             self.detach(now, session, host);
         }
     }
@@ -489,7 +397,7 @@ impl<M: Memory> Broker<M> {
     /// The host knows by now what it was asked for on this connection: the next
     /// [`poll`](Self::poll), which is due, asks the same again. Whether that is awaited.
     pub fn resume(&mut self, connection: ConnectionId) -> bool {
-        let connection = self.connections.get_mut(connection.0);
+        let connection = self.connection_mut(connection);
         connection.is_some_and(|connection| core::mem::take(&mut connection.asked))
     }
 
@@ -502,7 +410,9 @@ impl<M: Memory> Broker<M> {
         self.due = None;
         let mut next = self.connections.next(0);
         while let Some(place) = next {
-            self.tick_connection(now, ConnectionId(place), host);
+            if let Some(Connection { generation, .. }) = self.connections.get(place) {
+                self.tick_connection(now, ConnectionId { place, generation: *generation }, host);
+            }
             next = self.connections.next(place + 1);
         }
         let mut next = self.sessions.next(0);
@@ -539,6 +449,16 @@ impl<M: Memory> Broker<M> {
         self.messages.bytes()
     }
 
+    fn connection(&self, id: ConnectionId) -> Option<&Connection> {
+        let connection = self.connections.get(id.place)?;
+        (connection.generation == id.generation).then_some(connection)
+    }
+
+    fn connection_mut(&mut self, id: ConnectionId) -> Option<&mut Connection> {
+        let connection = self.connections.get_mut(id.place)?;
+        (connection.generation == id.generation).then_some(connection)
+    }
+
     /// Something is due then.
     fn wake(&mut self, at: Instant) {
         self.due = Some(self.due.map_or(at, |due| due.min(at)));
@@ -552,7 +472,7 @@ impl<M: Memory> Broker<M> {
         host: &mut impl Host,
     ) -> Result<(), Error> {
         loop {
-            let Some(connection) = self.connections.get(from.0) else {
+            let Some(connection) = self.connection(from) else {
                 return Err(Error::NotConnected);
             };
             match connection.state {

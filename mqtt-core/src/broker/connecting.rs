@@ -422,18 +422,18 @@ impl<M: Memory> Broker<M> {
     }
 
     pub(super) fn state(&self, connection: ConnectionId) -> State {
-        self.connections.get(connection.0).map_or(State::Closing, |connection| connection.state)
+        self.connection(connection).map_or(State::Closing, |connection| connection.state)
     }
 
     /// The host has been asked about what is at the front of the input.
     pub(super) fn set_asked(&mut self, connection: ConnectionId, asked: bool) {
-        if let Some(connection) = self.connections.get_mut(connection.0) {
+        if let Some(connection) = self.connection_mut(connection) {
             connection.asked = asked;
         }
     }
 
     pub(super) fn set_state(&mut self, connection: ConnectionId, state: State) {
-        if let Some(connection) = self.connections.get_mut(connection.0) {
+        if let Some(connection) = self.connection_mut(connection) {
             connection.state = state;
         }
     }

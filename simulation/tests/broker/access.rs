@@ -252,3 +252,27 @@ fn a_client_may_authenticate_again() {
         }
     });
 }
+
+/// Cannot happen: whoever is late with a connection that is over does something to somebody else's.
+#[test]
+fn a_connection_that_is_over_is_nobody_else() {
+    both!(Config::default(), party => {
+        let now = party.clock.now();
+        let over = party.broker.open(now).expect("room");
+        party.desk.begin(over);
+        party.broker.closed(now, over, &mut party.desk);
+        let who = party.guest(Version::V5, "one", false);
+        let heir = party.lines[who].connection.expect("a connection");
+        assert!(over.index() == heir.index() && over != heir);
+        party.desk.ask = |_| Verdict::Later;
+        party.publish(who, &message("a", "x", QoS::AtLeastOnce)).expect("room");
+        party.drive();
+        assert!(!party.broker.resume(over));
+        let result = party.broker.poll(now, over, &mut &b"\xe0\0"[..], &mut party.desk);
+        assert_eq!(result, Err(mqtt_core::Error::NotConnected));
+        party.broker.closed(now, over, &mut party.desk);
+        party.desk.ask = |_| Verdict::Allow;
+        assert!(party.resume(who));
+        assert_eq!(answer(&party.events(who)), ReasonCode::NoMatchingSubscribers);
+    });
+}

@@ -1,0 +1,108 @@
+//! What a broker asks of whoever drives it.
+
+use crate::{
+    reason::ReasonCode,
+    sink::Sink,
+    topic::Topic,
+    wire::{Auth, Connect, Properties, QoS, Subscription, Version},
+};
+
+/// What drives a broker: has the connections' outgoing bytes, and may decide what clients may do.
+pub trait Host {
+    /// Where outgoing bytes of a connection go.
+    type Sink: Sink;
+
+    /// The sink of an open connection. What is written to it is flushed by the caller of the
+    /// broker's method, soon; a connection that nothing was read from may be among those written to.
+    fn sink(&mut self, to: ConnectionId) -> &mut Self::Sink;
+
+    /// A connection has come to its end: once its sink is flushed, the transport is to be closed and
+    /// [`Broker::closed`](super::Broker::closed) called. Nothing more is written to it.
+    fn close(&mut self, connection: ConnectionId);
+
+    /// Whether a client may do something. By default everybody may do everything, but enhanced
+    /// authentication is not supported [MQTT-4.12.0-1].
+    fn authorize(&mut self, from: ConnectionId, action: &Action<'_>) -> Verdict {
+        let _ = from;
+        action.everyone()
+    }
+}
+
+/// What a client wants to do.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum Action<'a> {
+    /// To connect. May be answered with [`Verdict::Continue`] if it has an
+    /// [authentication method](Connect::authentication).
+    Connect(Version, &'a Connect<'a>),
+    /// To go on with enhanced authentication; the first step was in the CONNECT.
+    Authenticate(Auth<'a>),
+    /// To publish; retained, perhaps.
+    Publish {
+        /// The client.
+        client_id: &'a [u8],
+        /// Where to.
+        topic: Topic<'a>,
+        /// At which QoS.
+        qos: QoS,
+        /// To be kept for future subscribers.
+        retain: bool,
+        /// The message.
+        payload: &'a [u8],
+        /// 5.0 only.
+        properties: Properties<'a>,
+    },
+    /// To subscribe; asked for each filter.
+    Subscribe {
+        /// The client.
+        client_id: &'a [u8],
+        /// To what.
+        subscription: Subscription<'a>,
+    },
+}
+
+impl Action<'_> {
+    /// The verdict of a broker that is open to everyone: all may be done, but enhanced authentication
+    /// is not supported [MQTT-4.12.0-1].
+    pub const fn everyone(&self) -> Verdict {
+        match self {
+            Self::Connect(_, connect) if connect.authentication.is_some() => {
+                Verdict::Deny(ReasonCode::BadAuthenticationMethod)
+            }
+            _ => Verdict::Allow,
+        }
+    }
+}
+
+/// Whether a client may do what it wants to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Verdict {
+    /// It may.
+    Allow,
+    /// It may not, for this reason.
+    Deny(ReasonCode),
+    /// That is not known yet. The packet stays in the input, and nothing behind it is read, until
+    /// [`Broker::resume`](super::Broker::resume); then the same is asked again.
+    Later,
+    /// Enhanced authentication takes another step: the AUTH that asks for it has been written to the
+    /// connection's sink.
+    Continue,
+}
+
+/// A connection: a place, and which of those that have had it. One that is over is nobody's: what is
+/// done to it is done to none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct ConnectionId {
+    pub(super) place: u32,
+    pub(super) generation: u32,
+}
+
+impl ConnectionId {
+    /// The place, which is used again after [`Broker::closed`](super::Broker::closed): small, since the
+    /// lowest that are free are used first, or those freed last.
+    pub const fn index(self) -> usize {
+        self.place as usize
+    }
+}
