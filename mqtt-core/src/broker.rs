@@ -13,7 +13,7 @@ mod subscribing;
 use core::fmt;
 
 use crate::{error::Error, router::Router, server::Request, time::Instant, wire::Text};
-use memory::Slab;
+use memory::{Alarms, Slab};
 use message::Messages;
 use session::{Session, Subject};
 
@@ -246,22 +246,35 @@ pub struct Broker<M: Memory> {
     statistics: Statistics,
     /// Counts publishes, so that a session knows whether it has been found for this one.
     stamp: u32,
+    /// The identifiers that go with it.
+    identified: M::Identified,
     /// Whose turn it is in shared subscriptions.
     turns: [u32; TURNS],
     /// How many connections there have been.
     opened: u32,
     /// How many names have been given.
     assigned: u32,
-    /// No deadline is before this.
-    due: Option<Instant>,
+    /// When CONNECT or AUTH is due on a connection, and when something may be due for a session.
+    handshakes: M::Alarms,
+    alarms: M::Alarms,
+    /// Since when sessions have been without a connection.
+    absent: M::Alarms,
 }
 
 /// How many groups have a turn of their own; more share them.
 const TURNS: usize = 64;
 
-/// How late the broker may be with what the clock makes it do, in milliseconds: so often does it look
-/// through all sessions, at most.
+/// How late the broker may be with what the clock makes it do, in milliseconds: what is due at about the
+/// same time is done at once.
 const TICK: u64 = 100;
+
+/// The tick after this time, not at it: what is put off comes later.
+const fn tick_after(at: Instant) -> Instant {
+    Instant::from_millis((at.as_millis() / TICK).saturating_add(1).saturating_mul(TICK))
+}
+
+/// How many alarms are heard in one go; those behind them are due at once.
+const ALARMS: usize = 1_000;
 
 impl<const C: usize, const S: usize, const F: usize, const M: usize, const B: usize>
     Broker<Small<C, S, F, M, B>>
@@ -279,10 +292,13 @@ impl<const C: usize, const S: usize, const F: usize, const M: usize, const B: us
             retained_names: heapless::Vec::new(),
             statistics: Statistics::NONE,
             stamp: 0,
+            identified: heapless::Vec::new(),
             turns: [0; TURNS],
             opened: 0,
             assigned: 0,
-            due: None,
+            handshakes: memory::Clocks::new(),
+            alarms: memory::Clocks::new(),
+            absent: memory::Clocks::new(),
         }
     }
 }
@@ -303,10 +319,13 @@ impl Broker<Large> {
             retained_names: memory::heap::Table::new(seed),
             statistics: Statistics::NONE,
             stamp: 0,
+            identified: alloc::collections::VecDeque::new(),
             turns: [0; TURNS],
             opened: 0,
             assigned: 0,
-            due: None,
+            handshakes: memory::alarms::Clocks::new(),
+            alarms: memory::alarms::Clocks::new(),
+            absent: memory::alarms::Clocks::new(),
         }
     }
 }
@@ -348,8 +367,12 @@ impl<M: Memory> Broker<M> {
         let generation = self.opened.wrapping_add(1);
         let connection = Connection { generation, state, asked: false };
         let place = self.connections.insert(connection).map_err(|_| Full)?;
+        if !self.handshakes.make_room(place) {
+            self.connections.remove(place);
+            return Err(Full);
+        }
         self.opened = generation;
-        self.wake(until);
+        self.handshakes.set(place, tick_after(until));
         Ok(ConnectionId { place, generation })
     }
 
@@ -359,6 +382,7 @@ impl<M: Memory> Broker<M> {
         let Some(Connection { state, .. }) = self.connection(connection) else { return };
         let state = *state;
         self.connections.remove(connection.place);
+        self.handshakes.clear(connection.place);
         if let State::Open(session) = state {
             self.detach(now, session, host);
         }
@@ -404,29 +428,29 @@ impl<M: Memory> Broker<M> {
     /// Does what is due: connections that were silent for too long end, sessions and wills come to
     /// their time.
     pub fn tick(&mut self, now: Instant, host: &mut impl Host) {
-        if self.due.is_none_or(|due| due > now) {
+        if self.deadline().is_none_or(|due| due > now) {
             return;
         }
-        self.due = None;
-        let mut next = self.connections.next(0);
-        while let Some(place) = next {
+        for _ in 0..ALARMS {
+            let Some((_, place)) = self.handshakes.first().filter(|(at, _)| *at <= now) else {
+                break;
+            };
+            self.handshakes.clear(place);
             if let Some(Connection { generation, .. }) = self.connections.get(place) {
                 self.tick_connection(now, ConnectionId { place, generation: *generation }, host);
             }
-            next = self.connections.next(place + 1);
         }
-        let mut next = self.sessions.next(0);
-        while let Some(place) = next {
+        for _ in 0..ALARMS {
+            let Some((_, place)) = self.alarms.first().filter(|(at, _)| *at <= now) else { break };
+            self.alarms.clear(place);
             self.tick_session(now, place, host);
-            next = self.sessions.next(place + 1);
         }
-        // Not sooner, however many there are.
-        self.due = self.due.map(|due| due.max(now + TICK));
     }
 
     /// When [`tick`](Self::tick) is to be called.
-    pub const fn deadline(&self) -> Option<Instant> {
-        self.due
+    pub fn deadline(&self) -> Option<Instant> {
+        let alarms = [self.handshakes.first(), self.alarms.first()];
+        alarms.into_iter().flatten().map(|(at, _)| at).min()
     }
 
     /// What has happened so far.
@@ -459,9 +483,9 @@ impl<M: Memory> Broker<M> {
         (connection.generation == id.generation).then_some(connection)
     }
 
-    /// Something is due then.
-    fn wake(&mut self, at: Instant) {
-        self.due = Some(self.due.map_or(at, |due| due.min(at)));
+    /// Something is due for a session then.
+    fn wake(&mut self, session: u32, at: Instant) {
+        self.alarms.set(session, tick_after(at));
     }
 
     fn advance(

@@ -112,6 +112,36 @@ pub trait Router {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     fn subscriptions(&self, subscriber: Subscriber) -> impl Iterator<Item = (Filter<'_>, Options)>;
+
+    /// A number by which a subscription to this filter is found again: see
+    /// [`subscription`](Self::subscription).
+    fn key(&self, filter: Filter<'_>) -> u32 {
+        fnv(filter.as_bytes())
+    }
+
+    /// The subscription of a subscriber to a filter that has this key: one of them, in the rare case
+    /// that there are several.
+    ///
+    /// ```
+    /// use mqtt_core::{Filter, router::{Flat, Options, Router, Subscriber}};
+    ///
+    /// let mut router = Flat::<32, 1024>::new();
+    /// let doors = Filter::new("house/+/door")?;
+    /// router.subscribe(Subscriber(1), doors, Options::default())?;
+    /// let key = router.key(doors);
+    /// assert_eq!(router.subscription(Subscriber(1), key), Some((doors, Options::default())));
+    /// assert_eq!(router.subscription(Subscriber(2), key), None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    fn subscription(&self, subscriber: Subscriber, key: u32) -> Option<(Filter<'_>, Options)> {
+        self.subscriptions(subscriber).find(|(filter, _)| self.key(*filter) == key)
+    }
+}
+
+/// FNV-1a: where there are few it does no harm that clients can choose names that collide.
+pub(crate) fn fnv(bytes: &[u8]) -> u32 {
+    let step = |hash: u32, &byte: &u8| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
+    bytes.iter().fold(0x811c_9dc5, step)
 }
 
 /// Who subscribes: a number that the broker chooses, the place of a session for instance.

@@ -140,6 +140,13 @@ fn compare(router: &impl Router, model: &mut Model, topics: &[String]) {
         let mut expected: Vec<_> = of.map(|(_, f, options)| (f.clone(), key(*options))).collect();
         expected.sort();
         assert_eq!(told, expected, "{subscriber:?}");
+        for (_, text, options) in &model.subscriptions {
+            let found = router.subscription(subscriber, router.key(filter(text)));
+            let found = found.map(|(filter, options)| (filter.as_str(), key(options)));
+            let has = expected.contains(&(text.clone(), key(*options)));
+            assert_eq!(found.is_some(), expected.iter().any(|(own, _)| own == text), "{text:?}");
+            assert!(!has || found == Some((text, key(*options))), "{subscriber:?} {text:?}");
+        }
     }
 }
 

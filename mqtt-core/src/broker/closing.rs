@@ -2,7 +2,7 @@
 
 use super::{
     Broker, ConnectionId, Host, Memory, State,
-    memory::{Names, Queue, Slab},
+    memory::{Alarms, Names, Queue, Slab},
     message::{Content, Messages},
     session::{Subject, Will},
 };
@@ -90,7 +90,7 @@ impl<M: Memory> Broker<M> {
         session.peer.forget_held();
         session.connection = None;
         session.resend = None;
-        session.lost = Some(now);
+        self.absent.set(place, now);
         if session.expiry == 0 {
             return self.end_session(now, place, host);
         }
@@ -122,6 +122,8 @@ impl<M: Memory> Broker<M> {
     /// is forgotten.
     pub(super) fn end_session(&mut self, now: Instant, place: u32, host: &mut impl Host) {
         let Some(mut session) = self.sessions.remove(place) else { return };
+        self.alarms.clear(place);
+        self.absent.clear(place);
         let hash = self.names.hash(session.name.as_bytes());
         self.names.remove(hash, place);
         self.router.unsubscribe_all(Subscriber(place));
@@ -163,12 +165,8 @@ impl<M: Memory> Broker<M> {
         connection: ConnectionId,
         host: &mut impl Host,
     ) {
-        if let State::Handshake { until: Some(until), .. } = self.state(connection) {
-            if until <= now {
-                self.end_connection(now, connection, host);
-            } else {
-                self.wake(until);
-            }
+        if let State::Handshake { until: Some(_), .. } = self.state(connection) {
+            self.end_connection(now, connection, host);
         }
     }
 
@@ -205,7 +203,7 @@ impl<M: Memory> Broker<M> {
             None => [session.ends, session.will.and_then(|will| will.due)],
         };
         if let Some(due) = deadlines.into_iter().flatten().min() {
-            self.wake(due);
+            self.wake(place, due);
         }
     }
 }

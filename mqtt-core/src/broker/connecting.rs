@@ -4,9 +4,10 @@ use heapless::String;
 
 use super::{
     Action, Broker, ConnectionId, Crowding, Host, Memory, State, Verdict, Wait,
-    memory::{Names, Slab},
+    memory::{Alarms, Names, Slab},
     message::{Content, MessageId, Messages},
     session::{Session, Subject, Will},
+    tick_after,
 };
 use crate::{
     Instant,
@@ -88,12 +89,14 @@ impl<M: Memory> Broker<M> {
             Verdict::Continue if connect.authentication.is_some() => {
                 let until = now + u64::from(self.config.connect_timeout);
                 self.set_state(from, State::Handshake { until: Some(until), seen: taken });
-                self.wake(until);
+                self.handshakes.clear(from.place);
+                self.handshakes.set(from.place, tick_after(until));
                 Ok(true)
             }
             Verdict::Later => {
                 let seen = if seen == 0 { 0 } else { seen.max(connect_len) };
                 self.set_state(from, State::Handshake { until: None, seen });
+                self.handshakes.clear(from.place);
                 self.set_asked(from, true);
                 Ok(false)
             }
@@ -226,10 +229,12 @@ impl<M: Memory> Broker<M> {
             return Ok(false);
         }
         session.connection = Some(from);
-        (session.lost, session.ends) = (None, None);
+        session.ends = None;
+        self.absent.clear(place);
         session.will = will;
         session.expiry = expiry;
         self.set_state(from, State::Open(place));
+        self.handshakes.clear(from.place);
         Ok(true)
     }
 
@@ -274,12 +279,11 @@ impl<M: Memory> Broker<M> {
             replays: M::replays(),
             resend: None,
             expiry: 0,
-            lost: None,
             ends: None,
             will: None,
             stamp: 0,
             wanted: Options::default(),
-            identified: 0,
+            identified: 0, // it is stamped first
         };
         let full = self.sessions.len() >= self.config.sessions;
         let place = match if full { Err(session) } else { self.sessions.insert(session) } {
@@ -289,7 +293,9 @@ impl<M: Memory> Broker<M> {
                 self.sessions.insert(session).ok()?
             }
         };
-        if !self.names.insert(hash, place) {
+        let alarms = [&mut self.alarms, &mut self.absent];
+        let room = alarms.into_iter().all(|alarms| alarms.make_room(place));
+        if !room || !self.names.insert(hash, place) {
             self.sessions.remove(place);
             return None;
         }
@@ -301,16 +307,7 @@ impl<M: Memory> Broker<M> {
         if self.config.crowding == Crowding::Refuse {
             return None;
         }
-        let (mut oldest, mut next) = (None, self.sessions.next(0));
-        while let Some(place) = next {
-            if let Some(lost) = self.sessions.get(place).and_then(|session| session.lost)
-                && oldest.is_none_or(|(at, _)| lost < at)
-            {
-                oldest = Some((lost, place));
-            }
-            next = self.sessions.next(place + 1);
-        }
-        let (_, place) = oldest?;
+        let (_, place) = self.absent.first()?;
         self.end_session(now, place, host);
         Some(())
     }

@@ -81,6 +81,7 @@ impl<M: Memory> Broker<M> {
         host: &mut impl Host,
     ) -> bool {
         let Self { router, sessions, messages, config, statistics, stamp, turns, .. } = self;
+        let identified = &mut self.identified;
         let mut delivering = Delivering::<M> { sessions, messages, config, statistics };
         let is_own = |recipient: &Recipient| {
             recipient.options().no_local && publisher == Some(recipient.subscriber().0)
@@ -98,27 +99,25 @@ impl<M: Memory> Broker<M> {
             return any;
         }
         *stamp = stamp.wrapping_add(1).max(1);
-        let all = || router.matches(topic);
-        all().filter(|found| found.group.is_none()).for_each(|found| {
+        identified.clear();
+        router.matches(topic).filter(|found| found.group.is_none()).for_each(|found| {
             let theirs = found.recipients.iter().filter(|recipient| !is_own(recipient));
-            theirs.for_each(|recipient| delivering.mark(*stamp, recipient));
+            theirs.for_each(|recipient| delivering.mark(*stamp, recipient, identified));
         });
-        for found in all() {
+        for found in router.matches(topic) {
             if let Some(group) = found.group {
                 any |= delivering.deliver_one(&found, next_turn(turns, group), routing, host);
                 continue;
             }
             for recipient in found.recipients {
                 let subscriber = recipient.subscriber();
-                let Some((options, identified)) = delivering.unmark(*stamp, subscriber) else {
+                let Some((options, last)) = delivering.unmark(*stamp, subscriber) else {
                     continue;
                 };
-                let identifiers = |each: &mut dyn FnMut(u32)| {
-                    each_identifier(all(), subscriber, publisher, each);
-                };
+                let each = |each: &mut dyn FnMut(u32)| each_identifier(identified, last, each);
                 let mut wish = Wish::of(&options, routing.qos, routing.retain, None);
-                if identified > 1 {
-                    wish.identifiers = Identifiers::Many(&identifiers);
+                if identified.get(last).is_some_and(|last| last.before != NONE) {
+                    wish.identifiers = Identifiers::Many(&each);
                 }
                 any |= delivering.deliver(subscriber.0, wish, routing, host);
             }
@@ -246,22 +245,26 @@ struct Delivering<'b, M: Memory> {
 impl<M: Memory> Delivering<'_, M> {
     /// Notes that a session has been found, and how it wants the message: at the highest QoS of all
     /// its subscriptions that match [MQTT-3.3.4-2].
-    fn mark(&mut self, stamp: u32, recipient: &Recipient) {
+    fn mark(&mut self, stamp: u32, recipient: &Recipient, identified: &mut M::Identified) {
         let Some(session) = self.sessions.get_mut(recipient.subscriber().0) else { return };
         let options = recipient.options();
         if session.stamp != stamp {
-            (session.stamp, session.wanted, session.identified) = (stamp, options, 0);
+            (session.stamp, session.wanted, session.identified) = (stamp, options, NONE);
         } else {
             let wanted = &mut session.wanted;
             wanted.qos = wanted.qos.max(options.qos);
             wanted.retain_as_published |= options.retain_as_published;
             wanted.identifier = wanted.identifier.or(options.identifier);
         }
-        session.identified += u32::from(options.identifier.is_some());
+        if let Some(identifier) = options.identifier
+            && identified.push(Identified { identifier, before: session.identified })
+        {
+            session.identified = identified.len() - 1;
+        }
     }
 
-    /// How a session that was found wants the message, once.
-    fn unmark(&mut self, stamp: u32, subscriber: Subscriber) -> Option<(Options, u32)> {
+    /// How a session that was found wants the message, once; and the last of its identifiers.
+    fn unmark(&mut self, stamp: u32, subscriber: Subscriber) -> Option<(Options, usize)> {
         let session = self.sessions.get_mut(subscriber.0)?;
         if session.stamp != stamp {
             return None;
@@ -477,20 +480,26 @@ fn relay<'p>(
     Relay { head: Head::new(Sending::default(), publish), expiry, identifiers }
 }
 
-/// The identifiers of all subscriptions of a subscriber among those found, but for those that are not
-/// for what it has published itself.
-fn each_identifier<'r>(
-    found: impl Iterator<Item = Match<'r>>,
-    subscriber: Subscriber,
-    publisher: Option<u32>,
+/// The identifier of a subscription that was found, and where the one before it is that the same
+/// session has.
+#[derive(Clone, Copy, Debug)]
+pub struct Identified {
+    identifier: u32,
+    before: usize,
+}
+
+/// Where nothing is.
+const NONE: usize = usize::MAX;
+
+/// The last of a session's identifiers, and all before it.
+fn each_identifier(
+    identified: &impl Queue<Identified>,
+    mut last: usize,
     each: &mut dyn FnMut(u32),
 ) {
-    for found in found.filter(|found| found.group.is_none()) {
-        let own = found.recipients.iter().filter(|other| other.subscriber() == subscriber);
-        let wanted = own
-            .map(Recipient::options)
-            .filter(|options| !(options.no_local && publisher == Some(subscriber.0)));
-        wanted.filter_map(|options| options.identifier).for_each(&mut *each);
+    while let Some(Identified { identifier, before }) = identified.get(last).copied() {
+        each(identifier);
+        last = before;
     }
 }
 

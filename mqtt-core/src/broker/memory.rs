@@ -2,13 +2,19 @@
 
 use heapless::Vec;
 
-use super::{Connection, Session, message::Messages, session::Delivery, session::Replay};
+use super::{
+    Connection, Session, delivering::Identified, message::Messages, session::Delivery,
+    session::Replay,
+};
 use crate::{
-    router::{Flat, Router},
+    Instant,
+    router::{Flat, Router, fnv},
     slice,
     store::{Aliased, Name, Records, Store},
 };
 
+#[cfg(feature = "alloc")]
+pub(super) mod alarms;
 #[cfg(feature = "alloc")]
 pub(super) mod heap;
 
@@ -33,6 +39,10 @@ pub trait Sealed: Sized {
     type Messages: Messages;
     type Deliveries: Queue<Delivery>;
     type Replays: Queue<Replay>;
+    /// The identifiers of all subscriptions that a topic is for.
+    type Identified: Queue<Identified>;
+    /// By the places of connections, or of sessions.
+    type Alarms: Alarms;
 
     /// From how many bytes on a payload for more than one subscriber is kept first, so that it can
     /// be shared.
@@ -103,6 +113,8 @@ impl<const C: usize, const S: usize, const F: usize, const M: usize, const B: us
     type Messages = super::message::Arena<M, B>;
     type Deliveries = Vec<Delivery, QUEUE>;
     type Replays = Vec<Replay, S>;
+    type Identified = Vec<Identified, S>;
+    type Alarms = Clocks<C>;
 
     const SHARED: usize = usize::MAX;
     /// None: there is no room for as long a topic as may come.
@@ -184,11 +196,56 @@ impl<T, const N: usize> Slab<T> for Array<T, N> {
     }
 }
 
+/// When something is due, by the place of what it is due for.
+pub(super) trait Alarms {
+    /// Prepares for alarms of this place. Whether there is room for them.
+    fn make_room(&mut self, place: u32) -> bool;
+    /// Sets the alarm of a place to this time, unless it goes off earlier already.
+    fn set(&mut self, place: u32, at: Instant);
+    fn clear(&mut self, place: u32);
+    /// The place whose alarm goes off first, and when.
+    fn first(&self) -> Option<(Instant, u32)>;
+}
+
+/// [`Alarms`] of `N` places.
+#[derive(Debug)]
+pub struct Clocks<const N: usize>([Option<Instant>; N]);
+
+impl<const N: usize> Clocks<N> {
+    pub(super) const fn new() -> Self {
+        Self([None; N])
+    }
+}
+
+impl<const N: usize> Alarms for Clocks<N> {
+    fn make_room(&mut self, place: u32) -> bool {
+        (place as usize) < N
+    }
+
+    fn set(&mut self, place: u32, at: Instant) {
+        if let Some(alarm) = self.0.get_mut(place as usize) {
+            *alarm = Some(alarm.map_or(at, |set| set.min(at)));
+        }
+    }
+
+    fn clear(&mut self, place: u32) {
+        if let Some(alarm) = self.0.get_mut(place as usize) {
+            *alarm = None;
+        }
+    }
+
+    fn first(&self) -> Option<(Instant, u32)> {
+        let set = self.0.iter().zip(0..).filter_map(|(alarm, place)| Some(((*alarm)?, place)));
+        set.min()
+    }
+}
+
 /// Values in order.
 pub(super) trait Queue<T> {
     /// Appends a value; whether there was room.
     fn push(&mut self, value: T) -> bool;
     fn remove(&mut self, index: usize) -> Option<T>;
+    fn clear(&mut self);
     fn get(&self, index: usize) -> Option<&T>;
     fn get_mut(&mut self, index: usize) -> Option<&mut T>;
     fn len(&self) -> usize;
@@ -201,6 +258,10 @@ impl<T, const N: usize> Queue<T> for Vec<T, N> {
 
     fn remove(&mut self, index: usize) -> Option<T> {
         slice::remove(self, index)
+    }
+
+    fn clear(&mut self) {
+        Self::clear(self);
     }
 
     fn get(&self, index: usize) -> Option<&T> {
@@ -218,11 +279,9 @@ impl<T, const N: usize> Queue<T> for Vec<T, N> {
 
 /// Places by the hash of a name.
 pub(super) trait Names {
-    /// What names are told apart by, mostly: FNV-1a. Where there are few it does no harm that clients can
-    /// choose some that collide.
+    /// What names are told apart by, mostly.
     fn hash(&self, name: &[u8]) -> u32 {
-        let step = |hash: u32, &byte: &u8| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
-        name.iter().fold(0x811c_9dc5, step)
+        fnv(name)
     }
 
     /// Adds a place; whether there was room.

@@ -183,7 +183,7 @@ impl<M: Memory> Broker<M> {
     /// Retained messages are owed for this subscription.
     pub(super) fn owe(&mut self, session: u32, filter: Filter<'_>) {
         self.owe_no_more(session, filter);
-        let replay = Replay { filter: self.retained_names.hash(filter.as_bytes()), next: 0 };
+        let replay = Replay { filter: self.router.key(filter), next: 0 };
         let Some(session) = self.sessions.get_mut(session) else { return };
         // There are as many places as there can be subscriptions.
         session.replays.push(replay);
@@ -199,13 +199,10 @@ impl<M: Memory> Broker<M> {
             && let Some(replay) = session.replays.get(0).copied()
         {
             let subscriber = Subscriber(place);
-            let subscription = self
-                .router
-                .subscriptions(subscriber)
-                .find(|(filter, _)| self.retained_names.hash(filter.as_bytes()) == replay.filter)
-                .map(|(filter, options)| {
-                    (self.next_retained(filter, replay.next, &mut looks), options)
-                });
+            let subscription = self.router.subscription(subscriber, replay.filter);
+            let subscription = subscription.map(|(filter, options)| {
+                (self.next_retained(filter, replay.next, &mut looks), options)
+            });
             match subscription {
                 Some((Found::Message(next, message), options)) => {
                     self.set_replay(place, next + 1);
@@ -213,7 +210,7 @@ impl<M: Memory> Broker<M> {
                 }
                 Some((Found::Looked(next), _)) => {
                     self.set_replay(place, next);
-                    return self.wake(now);
+                    return self.wake(place, now);
                 }
                 // All of them, or the client has unsubscribed.
                 Some((Found::Nothing, _)) | None => {
@@ -227,10 +224,10 @@ impl<M: Memory> Broker<M> {
 
     /// Nothing is owed for this subscription any more.
     pub(super) fn owe_no_more(&mut self, session: u32, filter: Filter<'_>) {
-        let hash = self.retained_names.hash(filter.as_bytes());
+        let key = self.router.key(filter);
         let Some(session) = self.sessions.get_mut(session) else { return };
         let owed = (0..session.replays.len())
-            .find(|index| session.replays.get(*index).is_some_and(|owed| owed.filter == hash));
+            .find(|index| session.replays.get(*index).is_some_and(|owed| owed.filter == key));
         if let Some(index) = owed {
             session.replays.remove(index);
         }

@@ -30,15 +30,14 @@ pub struct Session<M: Sealed> {
     pub(super) resend: Option<PacketId>,
     /// Seconds that it outlives its connection; `u32::MAX` for ever.
     pub(super) expiry: u32,
-    /// Since when it has been without a connection, and when it ends.
-    pub(super) lost: Option<Instant>,
+    /// When it ends, without a connection.
     pub(super) ends: Option<Instant>,
     pub(super) will: Option<Will>,
     /// The publish that it was found for last, and how it wants that.
     pub(super) stamp: u32,
     pub(super) wanted: Options,
-    /// How many of its subscriptions that match have identifiers.
-    pub(super) identified: u32,
+    /// Where the last of the identifiers is that its subscriptions have which match.
+    pub(super) identified: usize,
 }
 
 /// A will, and when it is to be published.
@@ -79,7 +78,7 @@ pub struct Delivery {
 /// Retained messages that are owed for a new subscription.
 #[derive(Clone, Copy, Debug)]
 pub struct Replay {
-    /// The subscription's filter, by its hash.
+    /// The subscription's filter, by its key.
     pub(super) filter: u32,
     /// The next retained message to look at, by its place.
     pub(super) next: u32,

@@ -450,6 +450,18 @@ impl Router for Trie {
             Some((entry.filter(), recipient.options()))
         })
     }
+
+    fn key(&self, filter: Filter<'_>) -> u32 {
+        self.seed.bytes(filter.as_bytes())
+    }
+
+    fn subscription(&self, subscriber: Subscriber, key: u32) -> Option<(Filter<'_>, Options)> {
+        let has = |index| self.position(index, subscriber).is_some();
+        let index = self.filters.find(key, has)?;
+        let entry = self.entries.get(index)?;
+        let recipient = entry.recipients.as_slice().get(self.position(index, subscriber)?)?;
+        Some((entry.filter(), recipient.options()))
+    }
 }
 
 impl Entry {

@@ -4,7 +4,10 @@ use alloc::{boxed::Box, collections::VecDeque, vec::Vec};
 
 use hashbrown::HashTable;
 
-use super::{Connection, Delivery, Memory, Names, Queue, Replay, Sealed, Session, Slab};
+use super::{
+    Connection, Delivery, Identified, Memory, Names, Queue, Replay, Sealed, Session, Slab,
+    alarms::Clocks,
+};
 use crate::{
     broker::message::{MessageId, heap::Shared},
     router::{Seed, Trie},
@@ -28,6 +31,8 @@ impl Sealed for Large {
     type Messages = Shared;
     type Deliveries = VecDeque<Delivery>;
     type Replays = VecDeque<Replay>;
+    type Identified = VecDeque<Identified>;
+    type Alarms = Clocks;
 
     const SHARED: usize = 1024;
     const ALIASES: u16 = ALIASES;
@@ -52,6 +57,9 @@ impl Sealed for Large {
 }
 
 impl Memory for Large {}
+
+/// For how many values a queue that is cleared keeps room.
+const KEPT: usize = 4_096;
 
 /// How many publishes at QoS 2 a client may have unfinished that cannot be told how many.
 const UNTOLD: u16 = 1_024;
@@ -131,6 +139,11 @@ impl<T> Queue<T> for VecDeque<T> {
             *self = Self::new(); // who has nothing waiting takes no memory
         }
         value
+    }
+
+    fn clear(&mut self) {
+        self.clear();
+        self.shrink_to(KEPT);
     }
 
     fn get(&self, index: usize) -> Option<&T> {

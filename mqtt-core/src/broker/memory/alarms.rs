@@ -1,0 +1,174 @@
+//! Many alarms.
+
+use alloc::vec::Vec;
+
+use super::Alarms;
+use crate::Instant;
+
+/// [`Alarms`] of as many places as there are: a binary heap in which each place knows where it is. To set
+/// one or to clear it takes as long as there are levels in the heap.
+#[derive(Debug)]
+pub struct Clocks {
+    /// The places whose alarms are set: each goes off no later than those at twice its index and one, or
+    /// two, more.
+    heap: Vec<u32>,
+    alarms: Vec<Alarm>,
+}
+
+/// When the alarm of a place goes off, and its index in the heap.
+#[derive(Clone, Copy, Debug)]
+struct Alarm {
+    at: Instant,
+    index: u32,
+}
+
+impl Alarm {
+    const OFF: Self = Self { at: Instant::from_millis(u64::MAX), index: u32::MAX };
+
+    const fn is_set(&self) -> bool {
+        self.index != u32::MAX
+    }
+}
+
+impl Clocks {
+    pub(in crate::broker) const fn new() -> Self {
+        Self { heap: Vec::new(), alarms: Vec::new() }
+    }
+
+    /// When the alarm at this index of the heap goes off, and for which place.
+    fn at(&self, index: usize) -> Option<(Instant, u32)> {
+        let place = *self.heap.get(index)?;
+        Some((self.alarms.get(place as usize)?.at, place))
+    }
+
+    /// Puts a place where another was.
+    fn put(&mut self, index: usize, place: u32) {
+        if let Some(at) = self.heap.get_mut(index) {
+            *at = place;
+        }
+        if let Some(alarm) = self.alarms.get_mut(place as usize) {
+            alarm.index = index as u32;
+        }
+    }
+
+    /// Moves the place at this index to where it belongs: up first, then down.
+    fn settle(&mut self, mut index: usize) {
+        let Some(moved) = self.at(index) else { return };
+        while let Some(above) = index.checked_sub(1).map(|below| below / 2)
+            && let Some(parent) = self.at(above)
+            && moved < parent
+        {
+            self.put(index, parent.1);
+            index = above;
+        }
+        while let Some(child) = [2 * index + 1, 2 * index + 2]
+            .into_iter()
+            .filter_map(|below| Some((self.at(below)?, below)))
+            .min()
+            && child.0 < moved
+        {
+            let ((_, place), below) = child;
+            self.put(index, place);
+            index = below;
+        }
+        self.put(index, moved.1);
+    }
+}
+
+impl Alarms for Clocks {
+    fn make_room(&mut self, place: u32) -> bool {
+        let more = (place as usize + 1).saturating_sub(self.alarms.len());
+        if self.alarms.try_reserve(more).is_err() {
+            return false;
+        }
+        self.alarms.resize(self.alarms.len() + more, Alarm::OFF);
+        self.heap.try_reserve(self.alarms.len() - self.heap.len()).is_ok()
+    }
+
+    fn set(&mut self, place: u32, at: Instant) {
+        let Some(alarm) = self.alarms.get_mut(place as usize) else { return };
+        if alarm.is_set() {
+            if at >= alarm.at {
+                return;
+            }
+        } else {
+            alarm.index = self.heap.len() as u32;
+            self.heap.push(place); // there is room
+        }
+        alarm.at = at;
+        let index = alarm.index as usize;
+        self.settle(index);
+    }
+
+    fn clear(&mut self, place: u32) {
+        let Some(alarm) = self.alarms.get_mut(place as usize).filter(|alarm| alarm.is_set()) else {
+            return;
+        };
+        let index = alarm.index as usize;
+        *alarm = Alarm::OFF;
+        if let Some(last) = self.heap.pop().filter(|last| *last != place) {
+            self.put(index, last);
+            self.settle(index);
+        }
+    }
+
+    #[inline]
+    fn first(&self) -> Option<(Instant, u32)> {
+        self.at(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        Set(u32, u64),
+        Clear(u32),
+        Next,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            3 => (0..40_u32, 0..60_u64).prop_map(|(place, at)| Step::Set(place, at)),
+            1 => (0..40_u32).prop_map(Step::Clear),
+            1 => Just(Step::Next),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn the_first_is_always_the_earliest(steps in prop::collection::vec(step(), 0..400)) {
+            let (mut clocks, mut model) = (Clocks::new(), BTreeMap::new());
+            for step in steps {
+                match step {
+                    Step::Set(place, at) => {
+                        let at = Instant::from_millis(at);
+                        prop_assert!(clocks.make_room(place));
+                        clocks.set(place, at);
+                        let set = model.entry(place).or_insert(at);
+                        *set = at.min(*set);
+                    }
+                    Step::Clear(place) => {
+                        clocks.clear(place);
+                        model.remove(&place);
+                    }
+                    Step::Next => {
+                        if let Some((_, place)) = clocks.first() {
+                            clocks.clear(place);
+                            model.remove(&place);
+                        }
+                    }
+                }
+                let first = model.iter().map(|(place, at)| (*at, *place)).min();
+                prop_assert_eq!(clocks.first(), first);
+                prop_assert_eq!(clocks.heap.len(), model.len());
+            }
+        }
+    }
+}
