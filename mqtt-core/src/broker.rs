@@ -12,7 +12,13 @@ mod subscribing;
 
 use core::fmt;
 
-use crate::{error::Error, router::Router, server::Request, time::Instant, wire::Text};
+use crate::{
+    error::Error,
+    router::Router,
+    server::Request,
+    time::Instant,
+    wire::{QoS, Text},
+};
 use memory::{Alarms, Slab};
 use message::Messages;
 use session::{Session, Subject};
@@ -38,6 +44,10 @@ pub struct Config {
     /// The largest packet that is taken, in bytes. Whoever drives the broker must be able to hold as
     /// much of a connection's input; a few packets of this size for enhanced authentication.
     pub maximum_packet_size: u32,
+    /// The highest QoS at which clients may publish. A publish above ends the connection, a will above
+    /// refuses it, with [`QoSNotSupported`](crate::ReasonCode::QoSNotSupported); before 5.0, where there
+    /// is no word for it, without one [MQTT-3.2.2-12]. Subscriptions are granted no more.
+    pub maximum_qos: QoS,
     /// How many publishes at QoS 1 and 2 a client may send unacknowledged, at least 1. Before 5.0,
     /// where that cannot be told, [`FLIGHTS`] on a small broker, 1,024 or this on a large one.
     pub receive_maximum: u16,
@@ -72,6 +82,9 @@ pub struct Config {
     pub control_characters: bool,
     /// Whether topics are named by aliases to clients that take them.
     pub topic_aliases: bool,
+    /// How many topic aliases a client may set, each for a topic of up to 65,535 bytes, until its
+    /// connection ends; 5.0 only. None on a small broker, which has no room for such topics.
+    pub topic_alias_maximum: u16,
     /// What a client is told that asks for Response Information.
     pub response_information: Option<Text<'static>>,
     /// What the client identifiers that the broker assigns begin with, in a way: brokers with different
@@ -106,6 +119,7 @@ impl Config {
     /// The default, for constants.
     pub const DEFAULT: Self = Self {
         maximum_packet_size: 1024 * 1024,
+        maximum_qos: QoS::ExactlyOnce,
         receive_maximum: 256,
         assumed_receive_maximum: 20,
         session_expiry_maximum: u32::MAX,
@@ -120,6 +134,7 @@ impl Config {
         crowding: Crowding::Refuse,
         control_characters: false,
         topic_aliases: true,
+        topic_alias_maximum: 16,
         response_information: None,
         seed: 0,
     };

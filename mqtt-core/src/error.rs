@@ -198,6 +198,8 @@ pub enum Violation {
     /// More than Receive Maximum publishes unacknowledged: [MQTT-3.3.4-7], [MQTT-3.3.4-9]. On
     /// 3.1.1: more QoS 2 messages than the session has room for.
     ReceiveMaximumExceeded,
+    /// A publish above the Maximum QoS [MQTT-3.2.2-11].
+    QoSNotSupported,
     /// An identifier that is in use for a message at another QoS [MQTT-2.2.1-4].
     PacketIdInUse,
     /// An acknowledgement of another kind than its packet identifier asks for [MQTT-2.2.1-5],
@@ -224,6 +226,7 @@ impl Violation {
         match self {
             Self::PacketTooLarge => ReasonCode::PacketTooLarge,
             Self::ReceiveMaximumExceeded => ReasonCode::ReceiveMaximumExceeded,
+            Self::QoSNotSupported => ReasonCode::QoSNotSupported,
             Self::TopicAliasInvalid => ReasonCode::TopicAliasInvalid,
             _ => ReasonCode::ProtocolError,
         }
@@ -235,6 +238,7 @@ phrases! { Violation:
     PacketTooLarge => "a packet larger than the maximum",
     MaximumPacketSize => "a maximum packet size that no acknowledgement fits",
     ReceiveMaximumExceeded => "more publishes in flight than the receive maximum",
+    QoSNotSupported => "a publish above the maximum QoS",
     PacketIdInUse => "a packet identifier that is in use",
     WrongAcknowledgement => "an acknowledgement of the wrong kind",
     ReasonCount => "not as many reason codes as filters",

@@ -14,7 +14,7 @@ use crate::{
     topic::Topic,
     wire::{
         Ack, Auth, Bare, ConnAck, Connect, Disconnect, Header, PacketId, PacketType, Properties,
-        Publish, Relay, SubAck, Subscribe, UnsubAck, Unsubscribe, Version,
+        Publish, QoS, Relay, SubAck, Subscribe, UnsubAck, Unsubscribe, Version,
     },
 };
 use handshake::Asked;
@@ -117,6 +117,8 @@ pub struct Peer<S> {
     link: Link<S>,
     state: State,
     asked: Asked,
+    /// The highest QoS that the client was told to publish at.
+    maximum_qos: QoS,
     /// Whether the next AUTH is the client's.
     awaits_auth: bool,
     /// The number of bytes of the packet that was taken last.
@@ -146,7 +148,8 @@ impl<S> Peer<S> {
     pub const fn with_config(store: S, config: Config) -> Self {
         let mut link = Link::new(ANY, store, config);
         link.identifies = true;
-        Self { link, state: State::Closed, asked: Asked::NOTHING, awaits_auth: false, taken: 0 }
+        let (state, asked) = (State::Closed, Asked::NOTHING);
+        Self { link, state, asked, maximum_qos: QoS::ExactlyOnce, awaits_auth: false, taken: 0 }
     }
 
     /// The version that the client speaks, once it has connected.
@@ -419,6 +422,7 @@ impl<S: Store> Peer<S> {
         };
         self.check_order(header)?;
         self.link.check_size(&header)?;
+        self.check_qos(header)?;
         let Some((body, rest)) = body.split_at_checked(header.remaining_length as usize) else {
             return self.take_part(now, header, input, body, out, request);
         };
@@ -429,6 +433,15 @@ impl<S: Store> Peer<S> {
             self.link.heard(now);
         }
         Ok(taken)
+    }
+
+    /// A client publishes no higher than it was told to [MQTT-3.2.2-11].
+    fn check_qos(&self, header: Header) -> Result<(), Violation> {
+        let is_publish = header.packet_type == PacketType::Publish;
+        if is_publish && header.flags >> 1 & 3 > self.maximum_qos as u8 {
+            return Err(Violation::QoSNotSupported);
+        }
+        Ok(())
     }
 
     /// CONNECT comes first and once, and before its answer only AUTH: [MQTT-3.1.0-1],

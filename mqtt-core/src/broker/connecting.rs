@@ -157,7 +157,7 @@ impl<M: Memory> Broker<M> {
         if odd || will.topic.starts_with_dollar() || M::Topic::new(will.topic.as_bytes()).is_err() {
             return Some(ReasonCode::TopicNameInvalid);
         }
-        None
+        (will.qos > self.config.maximum_qos).then_some(ReasonCode::QoSNotSupported)
     }
 
     /// Answers a CONNECT with a refusal, and ends the connection [MQTT-3.2.2-7].
@@ -267,7 +267,8 @@ impl<M: Memory> Broker<M> {
             handshake_timeout: self.config.connect_timeout,
             ..link::Config::DEFAULT
         };
-        let store = M::store(self.config.receive_maximum);
+        let aliases = self.config.topic_alias_maximum.min(M::ALIASES);
+        let store = M::store(self.config.receive_maximum, aliases);
         let session = Session {
             peer: Peer::with_config(store, config),
             name,
@@ -331,9 +332,10 @@ impl<M: Memory> Broker<M> {
             session_expiry_interval: (expiry != connect.session_expiry_interval).then_some(expiry),
             // Who cannot be told cannot be blamed: as many as the store has room for.
             receive_maximum: if version.is_v5() { config.receive_maximum.max(1) } else { u16::MAX },
+            maximum_qos: config.maximum_qos,
             maximum_packet_size: Some(config.maximum_packet_size),
             assigned_client_identifier,
-            topic_alias_maximum: M::ALIASES,
+            topic_alias_maximum: config.topic_alias_maximum.min(M::ALIASES),
             server_keep_alive: lower.then_some(most),
             response_information: information.filter(|_| connect.request_response_information),
             authentication: authentication

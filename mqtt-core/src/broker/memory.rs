@@ -47,13 +47,14 @@ pub trait Sealed: Sized {
     /// From how many bytes on a payload for more than one subscriber is kept first, so that it can
     /// be shared.
     const SHARED: usize;
-    /// How many topic aliases a client may set.
+    /// How many topic aliases a client may set at most.
     const ALIASES: u16;
 
     fn deliveries() -> Self::Deliveries;
     fn replays() -> Self::Replays;
-    /// A store for a session of which the client may send so many publishes unacknowledged.
-    fn store(receive_maximum: u16) -> Self::Store;
+    /// A store for a session of which the client may send so many publishes unacknowledged, and set
+    /// so many topic aliases.
+    fn store(receive_maximum: u16, aliases: u16) -> Self::Store;
 }
 
 /// Arrays, for a broker that is one value of fixed size and allocates nothing.
@@ -128,7 +129,7 @@ impl<const C: usize, const S: usize, const F: usize, const M: usize, const B: us
         Vec::new()
     }
 
-    fn store(_: u16) -> Self::Store {
+    fn store(_: u16, _: u16) -> Self::Store {
         Aliased::new(Records::new())
     }
 }

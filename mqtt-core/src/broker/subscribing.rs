@@ -102,8 +102,10 @@ impl<M: Memory> Broker<M> {
         subscription: &Subscription<'_>,
         identifier: Option<u32>,
     ) -> ReasonCode {
-        let Subscription { filter, qos, retain_handling, .. } = *subscription;
-        let options = Options::new(subscription, identifier);
+        // A higher one is accepted, and not granted [MQTT-3.2.2-10].
+        let qos = subscription.qos.min(self.config.maximum_qos);
+        let Subscription { filter, retain_handling, .. } = *subscription;
+        let options = Options::new(&Subscription { qos, ..*subscription }, identifier);
         let Ok(old) = self.router.subscribe(Subscriber(place), filter, options) else {
             return ReasonCode::QuotaExceeded;
         };

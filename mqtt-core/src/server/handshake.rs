@@ -97,6 +97,7 @@ impl<S: Store> Peer<S> {
         let alias_maximum = if is_v5 { terms.topic_alias_maximum } else { 0 };
         let size = terms.maximum_packet_size;
         self.link.open(now, !resumed, terms.receive_maximum, size, alias_maximum);
+        self.maximum_qos = terms.maximum_qos;
         let keep_alive = terms.server_keep_alive.filter(|_| is_v5);
         let limits = Limits {
             receive_maximum: self.asked.receive_maximum,

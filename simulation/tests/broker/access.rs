@@ -192,7 +192,7 @@ fn enhanced_authentication_goes_step_by_step() {
             party.drive();
             // What the host has to write, it has written by now.
             let connection = party.lines[who].connection.expect("a connection").index();
-            let packet = mqtt_core::wire::Packet::Auth(step);
+            let packet = Packet::Auth(step);
             packet.encode(Version::V5, &mut party.desk.sinks[connection]).expect("room");
             assert_eq!(party.events(who), [Event::Auth(step)]);
             let now = party.clock.now();

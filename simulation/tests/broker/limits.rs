@@ -100,6 +100,7 @@ fn the_terms_are_told() {
         maximum_packet_size: 1_000,
         receive_maximum: 7,
         keep_alive_maximum: 30,
+        maximum_qos: QoS::AtLeastOnce,
         response_information: Some(Text::new("answers/").expect("text")),
         ..Config::default()
     };
@@ -111,6 +112,7 @@ fn the_terms_are_told() {
             let events = party.events(who);
             let [Event::Connected(ack)] = events[..] else { panic!("{events:?}") };
             assert_eq!((ack.maximum_packet_size, ack.receive_maximum), (Some(1_000), 7));
+            assert_eq!(ack.maximum_qos, QoS::AtLeastOnce);
             assert_eq!(ack.server_keep_alive, told);
             assert_eq!(ack.response_information, config.response_information);
             party.cut(who);
@@ -178,4 +180,104 @@ fn the_small_broker_is_one_constant_value() {
     const SMALL: mqtt_core::broker::Broker<Pocket> =
         mqtt_core::broker::Broker::small(Config::DEFAULT);
     assert!(size_of_val(&SMALL) <= 64 * 1024, "{}", size_of_val(&SMALL));
+}
+
+fn bytes(version: Version, packet: &Packet<'_>) -> Vec<u8> {
+    let mut bytes = vec![0; packet.encoded_len(version).expect("a packet")];
+    packet.encode(version, &mut &mut bytes[..]).expect("room");
+    bytes
+}
+
+/// Sends this as a client that keeps to no limits. What the broker answers, which ends the connection.
+fn break_in<M: Kind>(party: &mut Party<M>, input: &[Vec<u8>]) -> Vec<u8> {
+    let now = party.clock.now();
+    let connection = party.broker.open(now).expect("room");
+    party.desk.begin(connection);
+    let _ = party.broker.poll(now, connection, &mut &input.concat()[..], &mut party.desk);
+    let written = party.desk.sinks[connection.index()].as_bytes().to_vec();
+    assert!(party.desk.closing[connection.index()], "{written:02x?}");
+    party.broker.closed(now, connection, &mut party.desk);
+    written
+}
+
+/// [MQTT-3.2.2-9] [MQTT-3.2.2-10] [MQTT-3.2.2-11]: told, granted and kept to.
+#[test]
+fn nobody_publishes_above_the_maximum_qos() {
+    for maximum_qos in [QoS::AtMostOnce, QoS::AtLeastOnce] {
+        both!(Config { maximum_qos, ..Config::default() }, party => {
+            let witness = party.guest(Version::V5, "witness", false);
+            for version in BOTH {
+                let list = ALL.map(|qos| Subscription::new(filter("a"), qos));
+                let who = party.guest(version, "one", true);
+                party.ask(who, &Subscribe::from(&list)).expect("room");
+                let events = party.events(who);
+                let [Event::Subscribed(_, ack)] = events[..] else { panic!("{events:?}") };
+                let granted: Vec<_> = ack.reasons.iter().map(ReasonCode::as_u8).collect();
+                assert_eq!(granted, ALL.map(|qos| qos.min(maximum_qos) as u8));
+                party.say(witness, "a", "as high as may be", maximum_qos);
+                assert_eq!(party.heard(who)[0].2, maximum_qos);
+                party.cut(who);
+
+                let hello = Packet::Connect(version, named(version, "intruder", true));
+                let number = mqtt_core::PacketId::new(1);
+                let delivery = Delivery { packet_id: number, ..Delivery::default() };
+                let publish = Packet::Publish(delivery, message("a", "too high", QoS::ExactlyOnce));
+                let written = break_in(&mut party, &[hello, publish].map(|packet| bytes(version, &packet)));
+                match version.is_v5() {
+                    true => assert!(written.ends_with(&[0xe0, 1, 0x9b]), "{written:02x?}"),
+                    false => assert_eq!(written, [0x20, 2, 0, 0]),
+                }
+                party.come(who, &named(version, "one", true));
+                assert_eq!(party.texts(who), [""; 0], "nobody has heard it");
+                party.cut(who);
+            }
+        });
+    }
+}
+
+/// [MQTT-3.2.2-12]
+#[test]
+fn a_will_above_the_maximum_qos_is_refused() {
+    both!(Config { maximum_qos: QoS::AtMostOnce, ..Config::default() }, party => {
+        for version in BOTH {
+            let will = |qos| Will { topic: topic("a"), payload: b"gone", qos, retain: false, properties: Properties::EMPTY };
+            let low = Connect { will: Some(will(QoS::AtMostOnce)), ..named(version, "one", false) };
+            let who = party.invite_with(version, Heap::new(), ClientConfig::default());
+            party.come(who, &low);
+            let high = Connect { will: Some(will(QoS::AtLeastOnce)), ..named(version, "two", false) };
+            let written = break_in(&mut party, &[bytes(version, &Packet::Connect(version, high))]);
+            let told: &[u8] = if version.is_v5() { &[0x20, 3, 0, 0x9b, 0] } else { &[] };
+            assert_eq!(written, told);
+            party.cut(who);
+        }
+    });
+}
+
+/// [MQTT-3.2.2-17]: what is told is what is taken, the highest included.
+#[test]
+fn topic_aliases_are_bounded() {
+    for topic_alias_maximum in [0, 3, 100] {
+        both!(Config { topic_alias_maximum, ..Config::default() }, party => {
+            let who = party.guest(Version::V5, "one", false);
+            party.subscribe(who, "#", QoS::AtMostOnce);
+            let publisher = party.guest(Version::V5, "publisher", false);
+            let most = party.lines[publisher].app.client.limits().topic_alias_maximum;
+            assert!([0, topic_alias_maximum].contains(&most), "{most}");
+            let hello = bytes(Version::V5, &Packet::Connect(Version::V5, named(Version::V5, "two", false)));
+            let publish = |alias: u16, topic: &[u8]| {
+                let [high, low] = alias.to_be_bytes();
+                let len = topic.len() as u8;
+                [&[0x30, 7 + len, 0, len], topic, &[3, 0x23, high, low, b'x']].concat()
+            };
+            let mut input = vec![hello];
+            if most > 0 {
+                input.extend([publish(most, b"long/name"), publish(most, b"")]);
+            }
+            input.push(publish(most + 1, b"b"));
+            let written = break_in(&mut party, &input);
+            assert!(written.ends_with(&[0xe0, 1, 0x94]), "{written:02x?}");
+            let heard: Vec<_> = party.heard(who).into_iter().map(|(topic, ..)| topic).collect();
+            assert_eq!(heard, vec!["long/name"; if most > 0 { 2 } else { 0 }]);
+        });
+    }
 }

@@ -6,10 +6,11 @@ use mqtt_core::{
     Topic, Unsubscribe, Version, Will,
     broker::{Action, Config, Crowding, Large, Overflow, Verdict},
     store::{Heap, Limits},
+    wire::{Delivery, Packet},
 };
 use simulation::{
     Party, Pocket,
-    party::{handling, named},
+    party::{Kind, handling, named},
     story::{BOTH, message},
 };
 

@@ -35,7 +35,7 @@ impl Sealed for Large {
     type Alarms = Clocks;
 
     const SHARED: usize = 1024;
-    const ALIASES: u16 = ALIASES;
+    const ALIASES: u16 = u16::MAX;
 
     fn deliveries() -> Self::Deliveries {
         VecDeque::new()
@@ -45,11 +45,11 @@ impl Sealed for Large {
         VecDeque::new()
     }
 
-    fn store(receive_maximum: u16) -> Self::Store {
+    fn store(receive_maximum: u16, aliases: u16) -> Self::Store {
         Heap::with_limits(Limits {
             bytes: 0,
             arrivals: receive_maximum.max(UNTOLD),
-            inbound_aliases: ALIASES,
+            inbound_aliases: aliases,
             outbound_aliases: ALIASES,
             ..Limits::default()
         })
@@ -64,7 +64,7 @@ const KEPT: usize = 4_096;
 /// How many publishes at QoS 2 a client may have unfinished that cannot be told how many.
 const UNTOLD: u16 = 1_024;
 
-/// How many topic aliases a client may set, and how many are set for it.
+/// How many topic aliases are set for a client.
 const ALIASES: u16 = 16;
 
 /// A [`Slab`] that grows.
