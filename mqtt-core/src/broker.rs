@@ -4,10 +4,13 @@ mod closing;
 mod connecting;
 mod delivering;
 mod host;
+mod inspecting;
 mod memory;
 mod message;
+mod notice;
 mod publishing;
 mod session;
+mod statistics;
 mod subscribing;
 
 use core::fmt;
@@ -24,9 +27,12 @@ use message::Messages;
 use session::{Session, Subject};
 
 pub use host::{Action, ConnectionId, Host, Verdict};
+pub use inspecting::{Client, Retained};
 #[cfg(feature = "alloc")]
 pub use memory::heap::Large;
 pub use memory::{CLIENT_ID, FLIGHTS, Memory, QUEUE, Small, TOPIC};
+pub use notice::{End, Notice};
+pub use statistics::Statistics;
 
 /// What a broker takes, tells, and does when there is too much of it.
 ///
@@ -158,27 +164,6 @@ impl fmt::Display for Full {
 }
 
 impl core::error::Error for Full {}
-
-/// What a broker has done and has, since it began.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-#[non_exhaustive]
-pub struct Statistics {
-    /// Messages that clients have published.
-    pub received: u64,
-    /// Messages sent to subscribers, those sent again included.
-    pub sent: u64,
-    /// Messages at QoS 0 dropped because the subscriber's sink was full.
-    pub dropped_unread: u64,
-    /// Messages dropped because too many waited for the subscriber, or there was no memory.
-    pub dropped_overflow: u64,
-    /// Messages dropped because they were too large for the subscriber [MQTT-3.1.2-25].
-    pub dropped_too_large: u64,
-    /// Messages dropped because they had expired.
-    pub dropped_expired: u64,
-    /// Messages that were to be retained, and were not: there are as many as there may be.
-    pub not_retained: u64,
-}
 
 /// A connection that is open.
 #[derive(Debug)]
@@ -358,18 +343,6 @@ impl<M: Memory> fmt::Debug for Broker<M> {
     }
 }
 
-impl Statistics {
-    const NONE: Self = Self {
-        received: 0,
-        sent: 0,
-        dropped_unread: 0,
-        dropped_overflow: 0,
-        dropped_too_large: 0,
-        dropped_expired: 0,
-        not_retained: 0,
-    };
-}
-
 impl<M: Memory> Broker<M> {
     /// A transport is open: a CONNECT is awaited on it.
     ///
@@ -399,7 +372,7 @@ impl<M: Memory> Broker<M> {
         self.connections.remove(connection.place);
         self.handshakes.clear(connection.place);
         if let State::Open(session) = state {
-            self.detach(now, session, host);
+            self.detach(now, session, End::Lost, host);
         }
     }
 
@@ -427,7 +400,7 @@ impl<M: Memory> Broker<M> {
                 {
                     session.peer.abort(now, error, host.sink(from));
                 }
-                self.end_connection(now, from, host);
+                self.end_connection(now, from, End::Error(error), host);
             }
         }
         result

@@ -90,6 +90,9 @@ pub trait Router {
         self.len() == 0
     }
 
+    /// How many of them are to shared filters.
+    fn shared(&self) -> usize;
+
     /// The filters that match `topic`, each once, in no particular order.
     ///
     /// A subscriber with several of them is found several times.

@@ -6,7 +6,8 @@ use mqtt_core::{
     Client, Config, Connect, Event, Filter, Instant, PacketId, Publish, PublishError, QoS,
     RetainHandling, SendError, Subscribe, Subscription, Text, Version,
     broker::{
-        Action, Broker, Config as BrokerConfig, ConnectionId, Host, Large, Memory, Small, Verdict,
+        Action, Broker, Config as BrokerConfig, ConnectionId, Host, Large, Memory, Notice, Small,
+        Verdict,
     },
     router::Limits,
     store::{Heap, Store},
@@ -31,12 +32,14 @@ pub struct Desk {
     pub ask: Ask,
     /// What the broker may write at once, for new connections.
     pub capacity: usize,
+    /// What the broker has told, if that is wanted.
+    pub notices: Option<Vec<String>>,
 }
 
 impl Desk {
     /// No connections yet.
     pub const fn new(ask: Ask, capacity: usize) -> Self {
-        Self { sinks: Vec::new(), closing: Vec::new(), ask, capacity }
+        Self { sinks: Vec::new(), closing: Vec::new(), ask, capacity, notices: None }
     }
 
     /// A connection begins.
@@ -73,6 +76,33 @@ impl Host for Desk {
 
     fn authorize(&mut self, _: ConnectionId, action: &Action<'_>) -> Verdict {
         (self.ask)(action)
+    }
+
+    fn notice(&mut self, notice: &Notice<'_>) {
+        if let Some(notices) = &mut self.notices {
+            notices.push(brief(notice));
+        }
+    }
+}
+
+/// A notice in short.
+fn brief(notice: &Notice<'_>) -> String {
+    let text = String::from_utf8_lossy;
+    match *notice {
+        Notice::Connected { client_id, clean_start, session_present, .. } => {
+            format!("{} connected {clean_start} {session_present}", text(client_id))
+        }
+        Notice::Disconnected { client_id, end, .. } => format!("{} {end:?}", text(client_id)),
+        Notice::Subscribed { client_id, filter, qos } => {
+            format!("{} subscribed {} {}", text(client_id), filter.as_str(), qos as u8)
+        }
+        Notice::Unsubscribed { client_id, filter } => {
+            format!("{} unsubscribed {}", text(client_id), filter.as_str())
+        }
+        Notice::SessionEnded { client_id } => format!("{} ended", text(client_id)),
+        Notice::Refused { reason, .. } => format!("{reason:?}"),
+        Notice::Behind { messages, .. } => format!("{messages} behind"),
+        ref other => format!("{other:?}"),
     }
 }
 

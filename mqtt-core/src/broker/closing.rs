@@ -1,13 +1,14 @@
 //! How connections, sessions and wills come to their end.
 
 use super::{
-    Broker, ConnectionId, Host, Memory, State,
+    Broker, ConnectionId, End, Host, Memory, Notice, State,
     memory::{Alarms, Names, Queue, Slab},
     message::{Content, Messages},
     session::{Subject, Will},
 };
 use crate::{
     Instant,
+    error::Error,
     reason::ReasonCode,
     router::{Router, Subscriber},
     store::{Flight, Name, Store},
@@ -35,7 +36,7 @@ impl<M: Memory> Broker<M> {
                 self.messages.release(will.message);
             }
         }
-        self.end_connection(now, from.connection, host);
+        self.end_connection(now, from.connection, End::Left(disconnect.reason), host);
     }
 
     /// Ends a connection from this side. What is to be told to the client has been written.
@@ -43,6 +44,7 @@ impl<M: Memory> Broker<M> {
         &mut self,
         now: Instant,
         connection: ConnectionId,
+        end: End,
         host: &mut impl Host,
     ) {
         let state = self.state(connection);
@@ -52,7 +54,7 @@ impl<M: Memory> Broker<M> {
         self.set_state(connection, State::Closing);
         host.close(connection);
         if let State::Open(session) = state {
-            self.detach(now, session, host);
+            self.detach(now, session, end, host);
         }
     }
 
@@ -72,7 +74,7 @@ impl<M: Memory> Broker<M> {
             // It lives on, even one that was to end with its connection, unless it is not wanted.
             let expiry = if clean { 0 } else { session.expiry.max(1) };
             session.expiry = expiry;
-            self.end_connection(now, connection, host);
+            self.end_connection(now, connection, End::TakenOver, host);
         }
         if let Some(session) = self.sessions.get_mut(place)
             && !clean
@@ -84,11 +86,14 @@ impl<M: Memory> Broker<M> {
     }
 
     /// A session has lost its connection.
-    pub(super) fn detach(&mut self, now: Instant, place: u32, host: &mut impl Host) {
+    pub(super) fn detach(&mut self, now: Instant, place: u32, end: End, host: &mut impl Host) {
         let Some(session) = self.sessions.get_mut(place) else { return };
         session.peer.closed();
         session.peer.forget_held();
-        session.connection = None;
+        if let Some(connection) = session.connection.take() {
+            let client_id = session.name.as_bytes();
+            host.notice(&Notice::Disconnected { connection, client_id, end });
+        }
         session.resend = None;
         self.absent.set(place, now);
         if session.expiry == 0 {
@@ -130,6 +135,7 @@ impl<M: Memory> Broker<M> {
         if let Some(will) = session.will.take() {
             self.publish_will(now, will, host);
         }
+        host.notice(&Notice::SessionEnded { client_id: session.name.as_bytes() });
         while let Some(delivery) = session.deliveries.remove(0) {
             let flight = delivery.id.and_then(|id| session.peer.store().flight(id));
             let is_free = matches!(flight, None | Some(Flight::AwaitAck));
@@ -166,7 +172,8 @@ impl<M: Memory> Broker<M> {
         host: &mut impl Host,
     ) {
         if let State::Handshake { until: Some(_), .. } = self.state(connection) {
-            self.end_connection(now, connection, host);
+            let end = End::Error(Error::HandshakeTimeout);
+            self.end_connection(now, connection, end, host);
         }
     }
 
@@ -174,8 +181,8 @@ impl<M: Memory> Broker<M> {
     pub(super) fn tick_session(&mut self, now: Instant, place: u32, host: &mut impl Host) {
         let Some(session) = self.sessions.get_mut(place) else { return };
         if let Some(connection) = session.connection {
-            if session.peer.expire(now, host.sink(connection)).is_err() {
-                return self.end_connection(now, connection, host);
+            if let Err(error) = session.peer.expire(now, host.sink(connection)) {
+                return self.end_connection(now, connection, End::Error(error), host);
             }
             if session.replays.len() > 0 {
                 self.pump(now, place, host);
@@ -184,6 +191,7 @@ impl<M: Memory> Broker<M> {
         }
         let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         if is_due(session.ends) {
+            self.statistics.sessions_expired += 1;
             return self.end_session(now, place, host);
         }
         if let Some(will) = session.will

@@ -3,7 +3,7 @@
 use heapless::String;
 
 use super::{
-    Action, Broker, ConnectionId, Crowding, Host, Memory, State, Verdict, Wait,
+    Action, Broker, ConnectionId, Crowding, End, Host, Memory, Notice, State, Verdict, Wait,
     memory::{Alarms, Names, Slab},
     message::{Content, MessageId, Messages},
     session::{Session, Subject, Will},
@@ -170,7 +170,8 @@ impl<M: Memory> Broker<M> {
         host: &mut impl Host,
     ) -> Result<bool, Error> {
         server::refuse(version, reason, host.sink(from));
-        self.end_connection(now, from, host);
+        host.notice(&Notice::Refused { connection: from, reason });
+        self.end_connection(now, from, End::Lost, host);
         Ok(false)
     }
 
@@ -225,7 +226,7 @@ impl<M: Memory> Broker<M> {
                 self.messages.release(will.message);
             }
             self.end_if_new(now, place, resumed, host);
-            self.end_connection(now, from, host);
+            self.end_connection(now, from, End::Lost, host);
             return Ok(false);
         }
         session.connection = Some(from);
@@ -233,6 +234,14 @@ impl<M: Memory> Broker<M> {
         self.absent.clear(place);
         session.will = will;
         session.expiry = expiry;
+        host.notice(&Notice::Connected {
+            connection: from,
+            client_id: session.name.as_bytes(),
+            version,
+            keep_alive: terms.server_keep_alive.unwrap_or(connect.keep_alive),
+            clean_start: connect.clean_start,
+            session_present: resumed,
+        });
         self.set_state(from, State::Open(place));
         self.handshakes.clear(from.place);
         Ok(true)
@@ -245,7 +254,7 @@ impl<M: Memory> Broker<M> {
     }
 
     /// The session of this name.
-    fn find(&self, hash: u32, name: &[u8]) -> Option<u32> {
+    pub(super) fn find(&self, hash: u32, name: &[u8]) -> Option<u32> {
         self.names.find(hash, |place| {
             self.sessions.get(place).is_some_and(|session| session.name.as_bytes() == name)
         })

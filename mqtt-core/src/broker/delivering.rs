@@ -1,7 +1,7 @@
 //! Messages on their way to subscribers.
 
 use super::{
-    Broker, Host, Memory, Overflow, Statistics, TURNS,
+    Broker, Host, Memory, Notice, Overflow, Statistics, TURNS,
     memory::{Queue, Slab},
     message::{Content, MessageId, Messages},
     session::{Delivery, Session},
@@ -216,7 +216,7 @@ impl<M: Memory> Broker<M> {
         let publish = content.publish(wish.qos, wish.retain);
         let relay = relay(&publish, expiry, wish.identifiers);
         match session.peer.relay_again(now, id, &relay, host.sink(connection)) {
-            Ok(()) => statistics.sent += 1,
+            Ok(()) => statistics.count_sent(content.payload.len()),
             Err(PublishError::NoRoom) => session.resend = Some(id),
             Err(_) => {
                 statistics.dropped_too_large += 1;
@@ -339,6 +339,10 @@ impl<M: Memory> Delivering<'_, M> {
                 };
                 if !session.enqueue(delivery, self.messages, self.config, self.statistics) {
                     self.messages.release(delivery.message);
+                }
+                if let Some(connection) = session.connection {
+                    let (messages, bytes) = (session.waiting, session.waiting_bytes);
+                    host.notice(&Notice::Behind { connection, messages, bytes });
                 }
             }
         }
@@ -521,7 +525,7 @@ impl<M: Memory> Session<M> {
         let publish = content.publish(wish.qos, wish.retain);
         match self.peer.relay(now, &relay(&publish, expiry, wish.identifiers), sink) {
             Ok(id) => {
-                statistics.sent += 1;
+                statistics.count_sent(content.payload.len());
                 Outcome::Sent(id)
             }
             Err(PublishError::TooLarge) => {

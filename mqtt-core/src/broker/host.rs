@@ -1,5 +1,6 @@
 //! What a broker asks of whoever drives it.
 
+use super::Notice;
 use crate::{
     reason::ReasonCode,
     sink::Sink,
@@ -25,6 +26,11 @@ pub trait Host {
     fn authorize(&mut self, from: ConnectionId, action: &Action<'_>) -> Verdict {
         let _ = from;
         action.everyone()
+    }
+
+    /// Something has happened. There is nothing that has to be done about it.
+    fn notice(&mut self, notice: &Notice<'_>) {
+        let _ = notice;
     }
 }
 
@@ -80,7 +86,8 @@ impl Action<'_> {
 pub enum Verdict {
     /// It may.
     Allow,
-    /// It may not, for this reason.
+    /// It may not, for this reason. A publish that is denied for a reason that is no error is
+    /// acknowledged with it, and goes to nobody.
     Deny(ReasonCode),
     /// That is not known yet. The packet stays in the input, and nothing behind it is read, until
     /// [`Broker::resume`](super::Broker::resume); then the same is asked again.

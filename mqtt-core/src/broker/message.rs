@@ -26,6 +26,22 @@ pub(super) struct Content<'m> {
     pub(super) expires: Option<Instant>,
 }
 
+impl<'m> Content<'m> {
+    /// What is published now: its time begins.
+    pub(super) fn new(
+        now: Instant,
+        topic: Topic<'m>,
+        payload: Payload<'m>,
+        qos: QoS,
+        retain: bool,
+        properties: Properties<'m>,
+    ) -> Self {
+        let seconds = properties.message_expiry_interval();
+        let expires = seconds.map(|seconds| now + u64::from(seconds) * 1_000);
+        Self { topic, payload, properties, qos, retain, expires }
+    }
+}
+
 /// What is kept of a message besides its bytes.
 #[derive(Clone, Copy, Debug)]
 struct Head {
@@ -101,6 +117,9 @@ pub(super) trait Messages {
 
     /// There is one user less; without any the message goes.
     fn release(&mut self, id: MessageId);
+
+    /// The number of messages.
+    fn len(&self) -> usize;
 
     /// The number of bytes of all messages.
     fn bytes(&self) -> usize;
@@ -209,6 +228,10 @@ impl<const MESSAGES: usize, const BYTES: usize> Messages for Arena<MESSAGES, BYT
                 slot.start -= len as u32;
             }
         }
+    }
+
+    fn len(&self) -> usize {
+        self.slots.iter().flatten().count()
     }
 
     fn bytes(&self) -> usize {

@@ -43,7 +43,7 @@ impl<M: Memory> Broker<M> {
             }
         };
         let reason = match self.may_publish(from, topic, message, host) {
-            Some(Ok(())) => self.publish(now, from, topic, message, host),
+            Some(Ok(())) => self.take(now, from, topic, message, host),
             Some(Err(reason)) => reason,
             None => return true,
         };
@@ -73,7 +73,7 @@ impl<M: Memory> Broker<M> {
         match host.authorize(from.connection, &action) {
             Verdict::Allow => Some(Ok(())),
             Verdict::Deny(reason) => {
-                let legal = reason.is_error() && reason.is_legal_in(PacketType::PubAck);
+                let legal = reason.is_legal_in(PacketType::PubAck);
                 Some(Err(if legal { reason } else { ReasonCode::NotAuthorized }))
             }
             Verdict::Later => None,
@@ -82,7 +82,7 @@ impl<M: Memory> Broker<M> {
     }
 
     /// Takes a message for all that should get it.
-    fn publish(
+    fn take(
         &mut self,
         now: Instant,
         from: Subject,
@@ -90,12 +90,10 @@ impl<M: Memory> Broker<M> {
         message: &Message<'_>,
         host: &mut impl Host,
     ) -> ReasonCode {
-        self.statistics.received += 1;
         let Message { payload, properties, qos, retain, .. } = *message;
-        let seconds = properties.message_expiry_interval();
-        let expires = seconds.map(|seconds| now + u64::from(seconds) * 1_000);
-        let payload = payload.into();
-        let content = Content { topic, payload, properties, qos, retain, expires };
+        self.statistics.received += 1;
+        self.statistics.received_bytes += payload.len() as u64;
+        let content = Content::new(now, topic, payload.into(), qos, retain, properties);
         if retain && !self.retain(&content) {
             self.statistics.not_retained += 1;
             // Who cannot be told is not to lose what those hear who subscribe now.
@@ -166,7 +164,7 @@ impl<M: Memory> Broker<M> {
         true
     }
 
-    fn find_retained(&self, hash: u32, topic: Topic<'_>) -> Option<u32> {
+    pub(super) fn find_retained(&self, hash: u32, topic: Topic<'_>) -> Option<u32> {
         self.retained_names.find(hash, |place| {
             let message = self.retained.get(place).and_then(|message| self.messages.get(*message));
             message.is_some_and(|message| message.topic == topic)

@@ -2,7 +2,7 @@
 
 use heapless::Vec;
 
-use super::{Action, Broker, Host, Memory, Verdict, Wait, memory::Slab, session::Subject};
+use super::{Action, Broker, Host, Memory, Notice, Verdict, Wait, memory::Slab, session::Subject};
 use crate::{
     Instant,
     error::{Error, SendError, Violation},
@@ -51,7 +51,7 @@ impl<M: Memory> Broker<M> {
         let identifier = subscribe.properties.subscription_identifier();
         for (subscription, reason) in subscribe.subscriptions.iter().zip(&mut reasons) {
             if *reason == ReasonCode::Success {
-                *reason = self.subscribe(from.session, &subscription, identifier);
+                *reason = self.subscribe(from.session, &subscription, identifier, host);
             }
             *reason = told(*reason, version, subscription.qos);
         }
@@ -101,6 +101,7 @@ impl<M: Memory> Broker<M> {
         place: u32,
         subscription: &Subscription<'_>,
         identifier: Option<u32>,
+        host: &mut impl Host,
     ) -> ReasonCode {
         // A higher one is accepted, and not granted [MQTT-3.2.2-10].
         let qos = subscription.qos.min(self.config.maximum_qos);
@@ -116,6 +117,10 @@ impl<M: Memory> Broker<M> {
         };
         if wants_retained && !filter.is_shared() {
             self.owe(place, filter);
+        }
+        if let Some(session) = self.sessions.get(place) {
+            let client_id = session.name.as_bytes();
+            host.notice(&Notice::Subscribed { client_id, filter, qos });
         }
         granted(qos)
     }
@@ -140,6 +145,10 @@ impl<M: Memory> Broker<M> {
         for filter in unsubscribe.filters {
             let found = self.router.unsubscribe(Subscriber(from.session), filter).is_some();
             self.owe_no_more(from.session, filter);
+            if let Some(session) = self.sessions.get(from.session).filter(|_| found) {
+                let client_id = session.name.as_bytes();
+                host.notice(&Notice::Unsubscribed { client_id, filter });
+            }
             let none = ReasonCode::NoSubscriptionExisted;
             let _ = reasons.push(if found { ReasonCode::Success } else { none });
         }

@@ -151,6 +151,11 @@ impl<const SUBSCRIPTIONS: usize, const BYTES: usize> Router for Flat<SUBSCRIPTIO
         self.recipients.len()
     }
 
+    fn shared(&self) -> usize {
+        let groups = self.entries().filter(|entry| entry.group().is_some());
+        groups.map(|entry| entry.recipients.len()).sum()
+    }
+
     fn matches<'r>(&'r self, topic: Topic<'r>) -> impl Iterator<Item = Match<'r>> {
         let entries = self.entries().filter(move |entry| entry.filter.matches(topic));
         entries.map(|entry| Match { group: entry.group(), recipients: entry.recipients })

@@ -62,6 +62,8 @@ pub struct Trie {
     groups: Table,
     /// How many groups there have been.
     serial: u64,
+    /// How many subscriptions are to shared filters.
+    shared: usize,
 }
 
 /// How much a [`Trie`] may keep.
@@ -141,6 +143,7 @@ impl Trie {
             crowds: Table::new(),
             groups: Table::new(),
             serial: 0,
+            shared: 0,
         }
     }
 
@@ -284,10 +287,13 @@ impl Trie {
         let added = entry.recipients.push(Recipient::new(subscriber, options, link));
         if added.is_err() {
             self.links.remove(self.seed, link);
-        } else if position >= FEW {
+            return added;
+        }
+        self.shared += usize::from(entry.group().is_some());
+        if position >= FEW {
             self.enlist(index, enlisted);
         }
-        added
+        Ok(())
     }
 
     /// Removes a subscription.
@@ -301,7 +307,9 @@ impl Trie {
         if let Some(moved) = self.links.remove(self.seed, link) {
             self.follow(&moved, link);
         }
-        let moved = self.entries.get_mut(index)?.recipients.remove(position as usize);
+        let entry = self.entries.get_mut(index)?;
+        self.shared -= usize::from(entry.group().is_some());
+        let moved = entry.recipients.remove(position as usize);
         if let Some(moved) = moved.and_then(|moved| self.links.get_mut(moved.link)) {
             moved.position = position;
         }
@@ -426,6 +434,10 @@ impl Router for Trie {
 
     fn len(&self) -> usize {
         self.links.len()
+    }
+
+    fn shared(&self) -> usize {
+        self.shared
     }
 
     fn matches<'r>(&'r self, topic: Topic<'r>) -> impl Iterator<Item = Match<'r>> {

@@ -30,6 +30,7 @@ macro_rules! both {
 
 mod access;
 mod edges;
+mod hosting;
 mod limits;
 mod messages;
 mod retained;

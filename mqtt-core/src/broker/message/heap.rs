@@ -131,6 +131,10 @@ impl Messages for Shared {
         }
     }
 
+    fn len(&self) -> usize {
+        self.messages.len()
+    }
+
     fn bytes(&self) -> usize {
         self.bytes
     }
