@@ -26,6 +26,7 @@ use memory::{Alarms, Slab};
 use message::Messages;
 use session::{Session, Subject};
 
+pub use crate::wire::Answer;
 pub use host::{Action, ConnectionId, Host, Verdict};
 pub use inspecting::{Client, Retained};
 #[cfg(feature = "alloc")]
@@ -173,6 +174,8 @@ pub struct Connection {
     state: State,
     /// The host has been asked, and will know later.
     asked: bool,
+    /// It has been asked, and there has been no room for what follows.
+    decided: Option<Verdict>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -353,7 +356,7 @@ impl<M: Memory> Broker<M> {
         let until = now + u64::from(self.config.connect_timeout);
         let state = State::Handshake { until: Some(until), seen: 0 };
         let generation = self.opened.wrapping_add(1);
-        let connection = Connection { generation, state, asked: false };
+        let connection = Connection { generation, state, asked: false, decided: None };
         let place = self.connections.insert(connection).map_err(|_| Full)?;
         if !self.handshakes.make_room(place) {
             self.connections.remove(place);

@@ -14,11 +14,11 @@ use crate::{
     topic::Topic,
     wire::{
         Ack, Auth, Bare, ConnAck, Connect, Disconnect, Header, PacketId, PacketType, Properties,
-        Publish, QoS, Relay, SubAck, Subscribe, UnsubAck, Unsubscribe, Version,
+        Publish, QoS, Relay, Reply, SubAck, Subscribe, UnsubAck, Unsubscribe, Version,
     },
 };
 use handshake::Asked;
-pub(crate) use handshake::{ANY, refuse, write_refusal};
+pub(crate) use handshake::{ANY, refuse, write, write_refusal};
 
 /// What a client wants, or what became of a message for it. Borrows the input, never the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -658,10 +658,17 @@ impl<S: Store> Peer<S> {
         judged
     }
 
-    /// The next step of enhanced authentication has been asked for.
-    pub(crate) fn challenged(&mut self, now: Instant) {
-        self.awaits_auth = true;
-        self.link.await_step(now);
+    /// Ends the connection in the words of a host, as far as they fit.
+    pub(crate) fn dismiss(&mut self, now: Instant, reply: &Reply<'_>, out: &mut impl Sink) {
+        if self.is_connected() && self.link.version.is_v5() {
+            // If there is no room the client finds out by the close.
+            let _ = self
+                .link
+                .send(now, reply, 0, out)
+                .or_else(|_| self.link.send(now, &reply.brief(), 0, out))
+                .or_else(|_| self.link.send(now, &Disconnect::from(reply.reason), 0, out));
+        }
+        self.end();
     }
 }
 

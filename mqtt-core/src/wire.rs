@@ -44,7 +44,8 @@ pub(crate) mod varint;
 mod writer;
 
 pub use ack::Ack;
-pub use auth::{Auth, Disconnect};
+pub(crate) use auth::Reply;
+pub use auth::{Answer, Auth, Disconnect};
 pub use connect::{Authentication, ConnAck, Connect, Will};
 pub use header::Header;
 pub use list::{Element, Iter, List};

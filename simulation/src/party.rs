@@ -6,8 +6,8 @@ use mqtt_core::{
     Client, Config, Connect, Event, Filter, Instant, PacketId, Publish, PublishError, QoS,
     RetainHandling, SendError, Subscribe, Subscription, Text, Version,
     broker::{
-        Action, Broker, Config as BrokerConfig, ConnectionId, Host, Large, Memory, Notice, Small,
-        Verdict,
+        Action, Answer, Broker, Config as BrokerConfig, ConnectionId, Host, Large, Memory, Notice,
+        Small, Verdict,
     },
     router::Limits,
     store::{Heap, Store},
@@ -30,6 +30,8 @@ pub struct Desk {
     pub closing: Vec<bool>,
     /// Who decides what clients may do.
     pub ask: Ask,
+    /// What is said besides.
+    pub answer: Answer<'static>,
     /// What the broker may write at once, for new connections.
     pub capacity: usize,
     /// What the broker has told, if that is wanted.
@@ -38,8 +40,9 @@ pub struct Desk {
 
 impl Desk {
     /// No connections yet.
-    pub const fn new(ask: Ask, capacity: usize) -> Self {
-        Self { sinks: Vec::new(), closing: Vec::new(), ask, capacity, notices: None }
+    pub fn new(ask: Ask, capacity: usize) -> Self {
+        let (answer, notices) = (Answer::default(), None);
+        Self { sinks: Vec::new(), closing: Vec::new(), ask, answer, capacity, notices }
     }
 
     /// A connection begins.
@@ -76,6 +79,15 @@ impl Host for Desk {
 
     fn authorize(&mut self, _: ConnectionId, action: &Action<'_>) -> Verdict {
         (self.ask)(action)
+    }
+
+    fn answer<R>(
+        &mut self,
+        to: ConnectionId,
+        write: impl FnOnce(&mut Outbox, &Answer<'_>) -> R,
+    ) -> R {
+        let answer = self.answer;
+        write(self.sink(to), &answer)
     }
 
     fn notice(&mut self, notice: &Notice<'_>) {

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     Instant,
-    error::Error,
+    error::{Error, SendError},
     reason::ReasonCode,
     router::{Router, Subscriber},
     store::{Flight, Name, Store},
@@ -37,6 +37,56 @@ impl<M: Memory> Broker<M> {
             }
         }
         self.end_connection(now, from.connection, End::Left(disconnect.reason), host);
+    }
+
+    /// Sends a client away: on 5.0 with this DISCONNECT, as much of it as fits, before by the close alone.
+    /// Its will is published, its session lives on, as if the network had failed. One that has not been
+    /// let in is told nothing.
+    ///
+    /// # Errors
+    ///
+    /// Nothing has changed: [`NotConnected`](SendError::NotConnected) if the connection is over,
+    /// [`Invalid`](SendError::Invalid) as with
+    /// [`Peer::disconnect`](crate::server::Peer::disconnect).
+    ///
+    /// ```
+    /// # use mqtt_core::{Instant, SendError, broker::{Broker, ConnectionId, Host, Small}};
+    /// use mqtt_core::{Disconnect, ReasonCode};
+    ///
+    /// # fn send_away<H: Host>(
+    /// #     broker: &mut Broker<Small<2, 8, 256, 16, 2048>>, now: Instant, client: ConnectionId, host: &mut H,
+    /// # ) -> Result<(), SendError> {
+    /// broker.disconnect(now, client, &Disconnect::from(ReasonCode::AdministrativeAction), host)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn disconnect(
+        &mut self,
+        now: Instant,
+        connection: ConnectionId,
+        disconnect: &Disconnect<'_>,
+        host: &mut impl Host,
+    ) -> Result<(), SendError> {
+        let state = self.state(connection);
+        if state == State::Closing {
+            return Err(SendError::NotConnected);
+        }
+        if let State::Open(place) = state
+            && let Some(session) = self.sessions.get_mut(place)
+        {
+            let sink = host.sink(connection);
+            match session.peer.disconnect(now, disconnect, sink) {
+                Err(error @ SendError::Invalid(_)) => return Err(error),
+                Ok(()) => {}
+                Err(_) => {
+                    // If there is no room even for this the client finds out by the close.
+                    let brief = Disconnect::from(disconnect.reason);
+                    let _ = session.peer.disconnect(now, &brief, sink);
+                }
+            }
+        }
+        self.end_connection(now, connection, End::SentAway(disconnect.reason), host);
+        Ok(())
     }
 
     /// Ends a connection from this side. What is to be told to the client has been written.

@@ -11,15 +11,15 @@ use super::{
 };
 use crate::{
     Instant,
-    error::{Error, Violation},
+    error::{Error, SendError, Violation, WriteError},
     link::{self, Acknowledgement},
     reason::ReasonCode,
     router::Options,
     server::{self, Peer},
     store::Name,
     wire::{
-        self, Auth, Authentication, ConnAck, Connect, Disconnect, Header, Identifiers, PacketType,
-        Property, Text, Version,
+        self, Answer, Auth, Authentication, ConnAck, Connect, Header, Identifiers, PacketType,
+        Reply, Text, Version,
     },
 };
 
@@ -65,7 +65,7 @@ impl<M: Memory> Broker<M> {
         if seen == 0
             && let Some(reason) = self.objection(version, &connect)
         {
-            return self.refuse(now, from, version, reason, host);
+            return self.refuse(now, from, version, &connect, reason, host);
         }
         let (action, rest) = if seen == 0 {
             (Action::Connect(version, &connect), after)
@@ -77,16 +77,21 @@ impl<M: Memory> Broker<M> {
             (Action::Authenticate(self.step(version, &connect, body)?), rest)
         };
         let taken = input.len() - rest.len();
-        let mut verdict = host.authorize(from, &action);
-        if let (Verdict::Allow, Some(will)) = (verdict, &connect.will) {
-            verdict = host.authorize(from, &publication(&connect, will));
+        let mut verdict = self.ask(from, &action, host);
+        let identity = verdict.identity();
+        if let (Some(identity), Some(will)) = (identity, &connect.will) {
+            verdict = host.authorize(from, &publication(&connect, identity, will));
         }
         match verdict {
-            Verdict::Allow => {
+            Verdict::Allow | Verdict::AllowAs(_) => {
                 *input = rest;
-                self.admit(now, from, version, &connect, host)
+                self.admit(now, from, version, &connect, identity.unwrap_or(0), host)
             }
             Verdict::Continue if connect.authentication.is_some() => {
+                if !challenge(from, version, &connect, host)? {
+                    self.set_decided(from, verdict);
+                    return Ok(false);
+                }
                 let until = now + u64::from(self.config.connect_timeout);
                 self.set_state(from, State::Handshake { until: Some(until), seen: taken });
                 self.handshakes.clear(from.place);
@@ -100,10 +105,17 @@ impl<M: Memory> Broker<M> {
                 self.set_asked(from, true);
                 Ok(false)
             }
-            Verdict::Deny(reason) => self.refuse(now, from, version, reason, host),
+            Verdict::Deny(reason) => {
+                host.answer(from, |sink, answer| {
+                    server::refuse(version, &connect, reason, answer, sink);
+                });
+                host.notice(&Notice::Refused { connection: from, reason });
+                self.end_connection(now, from, End::Lost, host);
+                Ok(false)
+            }
             Verdict::Continue => {
                 let reason = ReasonCode::BadAuthenticationMethod;
-                self.refuse(now, from, version, reason, host)
+                self.refuse(now, from, version, &connect, reason, host)
             }
         }
     }
@@ -166,10 +178,11 @@ impl<M: Memory> Broker<M> {
         now: Instant,
         from: ConnectionId,
         version: Version,
+        connect: &Connect<'_>,
         reason: ReasonCode,
         host: &mut impl Host,
     ) -> Result<bool, Error> {
-        server::refuse(version, reason, host.sink(from));
+        server::refuse(version, connect, reason, &Answer::default(), host.sink(from));
         host.notice(&Notice::Refused { connection: from, reason });
         self.end_connection(now, from, End::Lost, host);
         Ok(false)
@@ -182,6 +195,7 @@ impl<M: Memory> Broker<M> {
         from: ConnectionId,
         version: Version,
         connect: &Connect<'_>,
+        identity: u32,
         host: &mut impl Host,
     ) -> Result<bool, Error> {
         let assigned = if connect.client_id.is_empty() { Some(self.assign()) } else { None };
@@ -200,14 +214,15 @@ impl<M: Memory> Broker<M> {
         let found = found.filter(|place| self.sessions.get(*place).is_some());
         let resumed = found.is_some();
         let Some(place) = found.or_else(|| self.create(now, hash, name, host)) else {
-            return self.refuse(now, from, version, ReasonCode::QuotaExceeded, host);
+            return self.refuse(now, from, version, connect, ReasonCode::QuotaExceeded, host);
         };
         let will = match &connect.will {
             Some(will) => match self.keep_will(will) {
                 Some(will) => Some(will),
                 None => {
                     self.end_if_new(now, place, resumed, host);
-                    return self.refuse(now, from, version, ReasonCode::QuotaExceeded, host);
+                    let reason = ReasonCode::QuotaExceeded;
+                    return self.refuse(now, from, version, connect, reason, host);
                 }
             },
             None => None,
@@ -219,7 +234,12 @@ impl<M: Memory> Broker<M> {
         session.peer.open(now);
         session.peer.greet(version, connect);
         session.peer.bound(self.config.in_flight);
-        if session.peer.accept(now, &terms, host.sink(from)).is_err() {
+        let peer = &mut session.peer;
+        let accepted = host.answer(from, |sink, answer| {
+            let full = peer.accept(now, &answer.complete(&terms), sink);
+            full.or_else(|_| peer.accept(now, &answer.brief().complete(&terms), sink))
+        });
+        if accepted.is_err() {
             // Not even this fits what the client takes, or the sink.
             session.peer.closed();
             if let Some(will) = will {
@@ -230,6 +250,7 @@ impl<M: Memory> Broker<M> {
             return Ok(false);
         }
         session.connection = Some(from);
+        session.identity = identity;
         session.ends = None;
         self.absent.clear(place);
         session.will = will;
@@ -282,6 +303,7 @@ impl<M: Memory> Broker<M> {
             peer: Peer::with_config(store, config),
             name,
             connection: None,
+            identity: 0,
             deliveries: M::deliveries(),
             sent: 0,
             waiting: 0,
@@ -401,31 +423,51 @@ impl<M: Memory> Broker<M> {
         auth: &Auth<'_>,
         host: &mut impl Host,
     ) -> Result<Wait, Error> {
-        let verdict = host.authorize(from.connection, &Action::Authenticate(*auth));
+        let verdict = self.ask(from.connection, &Action::Authenticate(*auth), host);
         let Some(session) = self.sessions.get_mut(from.session) else { return Ok(Wait::Nothing) };
-        match verdict {
-            Verdict::Allow => {
-                let method = auth.properties.authentication_method().unwrap_or_default();
-                let list = [Property::AuthenticationMethod(method)];
-                let success = Auth { reason: ReasonCode::Success, properties: (&list).into() };
-                // If there is no room now, there will never be: it is short.
-                let sink = host.sink(from.connection);
-                let sent = session.peer.authenticate(now, &success, sink);
-                sent.map(|()| Wait::Nothing).map_err(|_| Violation::Authentication.into())
-            }
-            Verdict::Continue => {
-                session.peer.challenged(now);
-                Ok(Wait::Nothing)
-            }
+        let peer = &mut session.peer;
+        let reason = match verdict {
+            Verdict::Allow | Verdict::AllowAs(_) => ReasonCode::Success,
+            Verdict::Continue => ReasonCode::ContinueAuthentication,
+            Verdict::Later => return Ok(Wait::Host),
             Verdict::Deny(reason) => {
                 let legal = reason.is_error() && reason.is_legal_in(PacketType::Disconnect);
                 let reason = if legal { reason } else { ReasonCode::NotAuthorized };
-                let sink = host.sink(from.connection);
-                // If there is no room the client finds out by the close.
-                let _ = session.peer.disconnect(now, &Disconnect::from(reason), sink);
-                Err(Violation::Authentication.into())
+                host.answer(from.connection, |sink, answer| {
+                    peer.dismiss(now, &Reply::disconnect(reason, answer), sink);
+                });
+                return Err(Violation::Authentication.into());
             }
-            Verdict::Later => Ok(Wait::Host),
+        };
+        let method = auth.properties.authentication_method().unwrap_or_default();
+        let sent = host.answer(from.connection, |sink, answer| {
+            peer.reply(now, &Reply::auth(reason, method, answer), sink)
+        });
+        match sent {
+            Ok(()) => {
+                if let Verdict::AllowAs(identity) = verdict {
+                    session.identity = identity;
+                }
+                Ok(Wait::Nothing)
+            }
+            Err(SendError::NoRoom) => {
+                self.set_decided(from.connection, verdict);
+                Ok(Wait::Room)
+            }
+            Err(_) => Err(Violation::Authentication.into()),
+        }
+    }
+
+    /// The host's verdict about CONNECT or AUTH, or the one that it has given already.
+    fn ask(&mut self, from: ConnectionId, action: &Action<'_>, host: &mut impl Host) -> Verdict {
+        let decided = self.connection_mut(from).and_then(|connection| connection.decided.take());
+        decided.unwrap_or_else(|| host.authorize(from, action))
+    }
+
+    /// What follows from a verdict is written when there is room.
+    fn set_decided(&mut self, connection: ConnectionId, verdict: Verdict) {
+        if let Some(connection) = self.connection_mut(connection) {
+            connection.decided = Some(verdict);
         }
     }
 
@@ -448,10 +490,37 @@ impl<M: Memory> Broker<M> {
 }
 
 /// A will is a publish that the client may make one day.
-fn publication<'a>(connect: &Connect<'a>, will: &wire::Will<'a>) -> Action<'a> {
+fn publication<'a>(connect: &Connect<'a>, identity: u32, will: &wire::Will<'a>) -> Action<'a> {
     let wire::Will { topic, payload, qos, retain, properties } = *will;
     let client_id = connect.client_id.as_bytes();
-    Action::Publish { client_id, topic, qos, retain, payload, properties }
+    Action::Publish { client_id, identity, topic, qos, retain, payload, properties }
+}
+
+/// Asks a client that connects for another step of enhanced authentication [MQTT-4.12.0-2]. Whether
+/// there was room.
+fn challenge(
+    to: ConnectionId,
+    version: Version,
+    connect: &Connect<'_>,
+    host: &mut impl Host,
+) -> Result<bool, Error> {
+    let Some(Authentication { method, .. }) = connect.authentication else { return Ok(false) };
+    let most = connect.maximum_packet_size;
+    let sent = host.answer(to, |sink, answer| {
+        let full = Reply::auth(ReasonCode::ContinueAuthentication, method, answer);
+        if !connect.request_problem_information {
+            return server::write(version, &full.brief(), most, sink);
+        }
+        match server::write(version, &full, most, sink) {
+            Err(WriteError::TooLarge) => server::write(version, &full.brief(), most, sink),
+            result => result,
+        }
+    });
+    match sent {
+        Ok(()) => Ok(true),
+        Err(WriteError::NoRoom) => Ok(false),
+        Err(_) => Err(Violation::Authentication.into()),
+    }
 }
 
 /// SplitMix64.

@@ -5,7 +5,7 @@ use crate::{
     reason::ReasonCode,
     sink::Sink,
     topic::Topic,
-    wire::{Auth, Connect, Properties, QoS, Subscription, Version},
+    wire::{Answer, Auth, Connect, Properties, QoS, Subscription, Version},
 };
 
 /// What drives a broker: has the connections' outgoing bytes, and may decide what clients may do.
@@ -32,6 +32,53 @@ pub trait Host {
     fn notice(&mut self, notice: &Notice<'_>) {
         let _ = notice;
     }
+
+    /// Gives `write` the sink of a connection, and what is said besides a verdict about CONNECT or AUTH
+    /// in the packet that follows from it: a challenge, the last step of enhanced authentication, why
+    /// not. By default that is nothing; before 5.0 there is nowhere to say it.
+    ///
+    /// When there is no room for the packet, this comes again once there is, without the question. What
+    /// only explains is left out if it makes the packet too large for the client [MQTT-3.2.2-19]
+    /// [MQTT-3.2.2-20], or if the client wants no explanations [MQTT-3.1.2-29].
+    ///
+    /// ```
+    /// use mqtt_core::{Buffer, broker::{Action, Answer, ConnectionId, Host, Verdict}};
+    ///
+    /// struct Server(Buffer<512>);
+    ///
+    /// impl Host for Server {
+    ///     type Sink = Buffer<512>;
+    ///
+    ///     fn sink(&mut self, _: ConnectionId) -> &mut Buffer<512> {
+    ///         &mut self.0
+    ///     }
+    ///
+    ///     fn close(&mut self, _: ConnectionId) {}
+    ///
+    ///     fn authorize(&mut self, _: ConnectionId, action: &Action<'_>) -> Verdict {
+    ///         match action {
+    ///             Action::Connect(_, connect) if connect.authentication.is_some() => Verdict::Continue,
+    ///             _ => Verdict::Allow,
+    ///         }
+    ///     }
+    ///
+    ///     fn answer<R>(
+    ///         &mut self,
+    ///         _: ConnectionId,
+    ///         write: impl FnOnce(&mut Buffer<512>, &Answer<'_>) -> R,
+    ///     ) -> R {
+    ///         let challenge = Answer { authentication_data: Some(b"who?"), ..Answer::default() };
+    ///         write(&mut self.0, &challenge)
+    ///     }
+    /// }
+    /// ```
+    fn answer<R>(
+        &mut self,
+        to: ConnectionId,
+        write: impl FnOnce(&mut Self::Sink, &Answer<'_>) -> R,
+    ) -> R {
+        write(self.sink(to), &Answer::default())
+    }
 }
 
 /// What a client wants to do.
@@ -47,6 +94,8 @@ pub enum Action<'a> {
     Publish {
         /// The client.
         client_id: &'a [u8],
+        /// Who it is: what it was [let in as](Verdict::AllowAs), or 0.
+        identity: u32,
         /// Where to.
         topic: Topic<'a>,
         /// At which QoS.
@@ -62,6 +111,8 @@ pub enum Action<'a> {
     Subscribe {
         /// The client.
         client_id: &'a [u8],
+        /// Who it is: what it was [let in as](Verdict::AllowAs), or 0.
+        identity: u32,
         /// To what.
         subscription: Subscription<'a>,
     },
@@ -86,15 +137,28 @@ impl Action<'_> {
 pub enum Verdict {
     /// It may.
     Allow,
+    /// It may connect, or go on after another authentication, and is told by this number from now on.
+    AllowAs(u32),
     /// It may not, for this reason. A publish that is denied for a reason that is no error is
     /// acknowledged with it, and goes to nobody.
     Deny(ReasonCode),
     /// That is not known yet. The packet stays in the input, and nothing behind it is read, until
     /// [`Broker::resume`](super::Broker::resume); then the same is asked again.
     Later,
-    /// Enhanced authentication takes another step: the AUTH that asks for it has been written to the
-    /// connection's sink.
+    /// Enhanced authentication takes another step: an AUTH asks for it, with what the host has to
+    /// [answer](Host::answer).
     Continue,
+}
+
+impl Verdict {
+    /// Who may do what was asked for, if it may be done.
+    pub(super) const fn identity(self) -> Option<u32> {
+        match self {
+            Self::Allow => Some(0),
+            Self::AllowAs(identity) => Some(identity),
+            _ => None,
+        }
+    }
 }
 
 /// A connection: a place, and which of those that have had it. One that is over is nobody's: what is

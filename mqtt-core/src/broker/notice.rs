@@ -89,6 +89,8 @@ pub enum End {
     Lost,
     /// Another connection has taken the session [MQTT-3.1.4-3].
     TakenOver,
+    /// The host has [sent the client away](super::Broker::disconnect), and said why.
+    SentAway(ReasonCode),
     /// The client broke the rules, or gave no sign of life.
     Error(Error),
 }

@@ -68,10 +68,12 @@ impl<M: Memory> Broker<M> {
             return Some(Err(ReasonCode::TopicNameInvalid));
         }
         let Message { qos, retain, payload, properties, .. } = *message;
-        let client_id = self.sessions.get(from.session)?.name.as_bytes();
-        let action = Action::Publish { client_id, topic, qos, retain, payload, properties };
+        let session = self.sessions.get(from.session)?;
+        let (client_id, identity) = (session.name.as_bytes(), session.identity);
+        let action =
+            Action::Publish { client_id, identity, topic, qos, retain, payload, properties };
         match host.authorize(from.connection, &action) {
-            Verdict::Allow => Some(Ok(())),
+            Verdict::Allow | Verdict::AllowAs(_) => Some(Ok(())),
             Verdict::Deny(reason) => {
                 let legal = reason.is_legal_in(PacketType::PubAck);
                 Some(Err(if legal { reason } else { ReasonCode::NotAuthorized }))

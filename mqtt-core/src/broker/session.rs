@@ -17,6 +17,8 @@ pub struct Session<M: Sealed> {
     pub(super) peer: Peer<M::Store>,
     pub(super) name: M::Name,
     pub(super) connection: Option<ConnectionId>,
+    /// Who the host says it is.
+    pub(super) identity: u32,
     /// Messages on their way, in the order of sending, and behind them those that wait.
     pub(super) deliveries: M::Deliveries,
     /// How many are on their way.

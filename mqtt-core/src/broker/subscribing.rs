@@ -86,10 +86,11 @@ impl<M: Memory> Broker<M> {
         if !self.config.control_characters && subscription.filter.has_control_characters() {
             return Some(ReasonCode::TopicFilterInvalid);
         }
-        let client_id = self.sessions.get(from.session)?.name.as_bytes();
-        let action = Action::Subscribe { client_id, subscription };
+        let session = self.sessions.get(from.session)?;
+        let (client_id, identity) = (session.name.as_bytes(), session.identity);
+        let action = Action::Subscribe { client_id, identity, subscription };
         match host.authorize(from.connection, &action) {
-            Verdict::Allow => Some(ReasonCode::Success),
+            Verdict::Allow | Verdict::AllowAs(_) => Some(ReasonCode::Success),
             Verdict::Deny(reason) if reason.is_error() => Some(reason),
             Verdict::Later => None,
             Verdict::Deny(_) | Verdict::Continue => Some(ReasonCode::NotAuthorized),

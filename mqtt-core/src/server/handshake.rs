@@ -2,14 +2,17 @@
 
 use super::{Peer, State};
 use crate::{
-    error::{EncodeError, Error, SendError, Violation},
+    error::{EncodeError, Error, SendError, Violation, WriteError},
     link::{Limits, fingerprint},
     reason::ReasonCode,
     sink::Sink,
     slice,
     store::Store,
     time::Instant,
-    wire::{Auth, ConnAck, Connect, Header, Packet, PacketType, Properties, Version},
+    wire::{
+        self, Answer, Auth, ConnAck, Connect, Encode, Header, PacketType, Properties, Reply,
+        Version,
+    },
 };
 
 /// The version in which a client is listened to before it has told its own.
@@ -156,32 +159,64 @@ impl<S: Store> Peer<S> {
         auth: &Auth<'_>,
         out: &mut impl Sink,
     ) -> Result<(), SendError> {
-        let again = match self.state {
-            State::Connecting => false,
-            State::ReAuthenticating => true,
-            State::Connected => return Err(SendError::Invalid(EncodeError::ReasonCode)),
-            _ => return Err(SendError::NotConnected),
-        };
-        let legal = match auth.reason {
-            ReasonCode::ContinueAuthentication => true,
-            ReasonCode::Success => again,
-            _ => false,
-        };
-        if !legal || self.awaits_auth {
-            return Err(SendError::Invalid(EncodeError::ReasonCode));
-        }
+        self.check_turn(auth.reason)?;
         if !self.has_method(auth.properties) {
             return Err(SendError::Invalid(EncodeError::Property));
         }
+        self.step(now, auth.reason, auth, out)
+    }
+
+    /// Whether it is the server's turn to say this in an AUTH.
+    fn check_turn(&self, reason: ReasonCode) -> Result<(), SendError> {
+        let legal = match (self.state, reason) {
+            (State::Closed | State::AwaitConnect, _) => return Err(SendError::NotConnected),
+            (State::Connecting, ReasonCode::ContinueAuthentication) => true,
+            (State::ReAuthenticating, ReasonCode::ContinueAuthentication | ReasonCode::Success) => {
+                true
+            }
+            _ => false,
+        };
+        if legal && !self.awaits_auth {
+            Ok(())
+        } else {
+            Err(SendError::Invalid(EncodeError::ReasonCode))
+        }
+    }
+
+    /// Takes a step in the server's turn.
+    fn step(
+        &mut self,
+        now: Instant,
+        reason: ReasonCode,
+        auth: &impl Encode,
+        out: &mut impl Sink,
+    ) -> Result<(), SendError> {
         self.link.limits.maximum_packet_size = self.asked.maximum_packet_size;
         self.link.send(now, auth, 0, out)?;
-        self.awaits_auth = auth.reason == ReasonCode::ContinueAuthentication;
-        if again && !self.awaits_auth {
-            self.state = State::Connected;
-        } else {
+        self.awaits_auth = reason == ReasonCode::ContinueAuthentication;
+        if self.awaits_auth {
             self.link.await_step(now);
+        } else {
+            self.state = State::Connected;
         }
         Ok(())
+    }
+
+    /// Takes a step of another authentication on an open connection, in the words of a host.
+    pub(crate) fn reply(
+        &mut self,
+        now: Instant,
+        reply: &Reply<'_>,
+        out: &mut impl Sink,
+    ) -> Result<(), SendError> {
+        self.check_turn(reply.reason)?;
+        if !self.asked.problem_information {
+            return self.step(now, reply.reason, &reply.brief(), out);
+        }
+        match self.step(now, reply.reason, reply, out) {
+            Err(SendError::TooLarge) => self.step(now, reply.reason, &reply.brief(), out),
+            result => result,
+        }
     }
 }
 
@@ -253,14 +288,49 @@ pub(super) fn refusal(version: Version, reason: ReasonCode) -> Option<ConnAck<'s
     known.then_some(ConnAck { reason, ..ConnAck::default() })
 }
 
-/// Writes it, if there is room.
-pub(crate) fn refuse(version: Version, reason: ReasonCode, out: &mut impl Sink) {
+/// Writes it with what else is said, if there is room.
+pub(crate) fn refuse(
+    version: Version,
+    connect: &Connect<'_>,
+    reason: ReasonCode,
+    answer: &Answer<'_>,
+    out: &mut impl Sink,
+) {
     let legal = reason.is_error() && reason.is_legal_in(PacketType::ConnAck);
     let reason = if legal { reason } else { ReasonCode::NotAuthorized };
-    if let Some(refusal) = refusal(version, reason) {
-        // If there is no room the client finds out by the close.
-        let _ = Packet::ConnAck(refusal).encode(version, out);
+    let Some(bare) = refusal(version, reason) else { return };
+    if version.is_v5() {
+        let authentication =
+            connect.authentication.filter(|_| answer.authentication_data.is_some());
+        let refusal = ConnAck { authentication, ..bare };
+        let most = connect.maximum_packet_size;
+        for answer in [*answer, answer.brief()] {
+            if write(version, &answer.complete(&refusal), most, out).is_ok() {
+                return;
+            }
+        }
     }
+    // If there is no room the client finds out by the close.
+    let _ = write(version, &bare, None, out);
+}
+
+/// Writes a packet of at most so many bytes.
+pub(crate) fn write(
+    version: Version,
+    packet: &impl Encode,
+    most: Option<u32>,
+    out: &mut impl Sink,
+) -> Result<(), WriteError> {
+    let remaining_length = packet.remaining_length(version)?;
+    let len = wire::packet_len(remaining_length)?;
+    if most.is_some_and(|most| len > most as usize) || len > out.capacity() {
+        return Err(WriteError::TooLarge);
+    }
+    if len > out.room() {
+        return Err(WriteError::NoRoom);
+    }
+    wire::write(packet, version, remaining_length, len, out);
+    Ok(())
 }
 
 /// The number of bytes of a refusal that says no more.

@@ -1,12 +1,14 @@
 //! DISCONNECT and AUTH: a reason and properties.
 
 use super::{
-    DecodeError, Encode, EncodeError, PacketType, Properties, Version, Writer,
+    DecodeError, Encode, EncodeError, List, PacketType, Properties, Text, UserProperty, Version,
+    Writer,
     ack::{
         reason_and_properties, reason_and_properties_len, reason_code, write_reason_and_properties,
     },
+    connect::{Authentication, ConnAck},
     leaf,
-    properties::{self, Context},
+    properties::{self, Context, Field, Measure, id},
 };
 use crate::reason::ReasonCode;
 
@@ -113,5 +115,102 @@ impl Encode for Auth<'_> {
 
     fn write(&self, _: Version, to: &mut Writer<'_>) {
         write_reason_and_properties(self.reason, self.properties, to);
+    }
+}
+
+/// What a server says besides the reason in a CONNACK, an AUTH or a DISCONNECT; 5.0 only.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Answer<'a> {
+    /// The server's next or last step of enhanced authentication, in CONNACK and AUTH to a client that
+    /// has named a method.
+    pub authentication_data: Option<&'a [u8]>,
+    /// An explanation for people.
+    pub reason_string: Option<Text<'a>>,
+    /// Another server to use, for a client that is not let in or is sent away.
+    pub server_reference: Option<Text<'a>>,
+    /// What else is said.
+    pub user_properties: List<'a, UserProperty<'a>>,
+}
+
+impl<'a> Answer<'a> {
+    /// Without what only explains.
+    pub(crate) const fn brief(self) -> Self {
+        Self { reason_string: None, user_properties: List::EMPTY, ..self }
+    }
+
+    /// This, in a CONNACK that says the rest.
+    pub(crate) fn complete(self, ack: &ConnAck<'a>) -> ConnAck<'a> {
+        let step =
+            |authentication| Authentication { data: self.authentication_data, ..authentication };
+        ConnAck {
+            authentication: ack.authentication.map(step),
+            reason_string: self.reason_string,
+            server_reference: self.server_reference.filter(|_| ack.reason.is_error()),
+            user_properties: self.user_properties,
+            ..*ack
+        }
+    }
+}
+
+/// An AUTH, or a DISCONNECT, that says this.
+#[derive(Clone, Copy)]
+pub(crate) struct Reply<'a> {
+    packet_type: PacketType,
+    pub(crate) reason: ReasonCode,
+    method: Option<Text<'a>>,
+    answer: Answer<'a>,
+}
+
+impl<'a> Reply<'a> {
+    pub(crate) fn auth(reason: ReasonCode, method: Text<'a>, answer: &Answer<'a>) -> Self {
+        let answer = Answer { server_reference: None, ..*answer };
+        Self { packet_type: PacketType::Auth, reason, method: Some(method), answer }
+    }
+
+    pub(crate) fn disconnect(reason: ReasonCode, answer: &Answer<'a>) -> Self {
+        let answer = Answer { authentication_data: None, ..*answer };
+        Self { packet_type: PacketType::Disconnect, reason, method: None, answer }
+    }
+
+    /// Without what only explains.
+    pub(crate) const fn brief(self) -> Self {
+        Self { answer: self.answer.brief(), ..self }
+    }
+
+    fn each_field(&self, each: &mut dyn FnMut(&Field<'a>)) {
+        let Answer { authentication_data, reason_string, server_reference, user_properties } =
+            self.answer;
+        let texts = [
+            (id::AuthenticationMethod, self.method),
+            (id::ReasonString, reason_string),
+            (id::ServerReference, server_reference),
+        ];
+        properties::each_given(&texts, each);
+        properties::each_given(&[(id::AuthenticationData, authentication_data)], each);
+        properties::each_user_property(user_properties, each);
+    }
+}
+
+impl Encode for Reply<'_> {
+    fn first_byte(&self) -> u8 {
+        self.packet_type.first_byte()
+    }
+
+    fn remaining_length(&self, version: Version) -> Result<usize, EncodeError> {
+        if !version.is_v5() {
+            return Err(EncodeError::Version);
+        }
+        let mut measure = Measure::new(Context::of(self.packet_type));
+        self.each_field(&mut |field| measure.add(field));
+        Ok(1 + measure.len_with_prefix()?)
+    }
+
+    fn write(&self, _: Version, to: &mut Writer<'_>) {
+        let mut len = 0;
+        self.each_field(&mut |field| len += field.encoded_len());
+        to.u8(self.reason.as_u8());
+        to.varint(len as u32);
+        self.each_field(&mut |field| field.write(to));
     }
 }

@@ -5,7 +5,7 @@ use super::{
     Version, Writer,
     ack::reason_code,
     leaf::{self, Parsed, be_u8, be_u16},
-    properties::{self, Carried, Context, Field, Measure, id},
+    properties::{self, Context, Field, Measure, id},
 };
 use crate::{reason::ReasonCode, topic::Topic};
 
@@ -175,7 +175,7 @@ impl<'a> Connect<'a> {
             (id::RequestResponseInformation, unless(false, self.request_response_information)),
             (id::RequestProblemInformation, unless(true, self.request_problem_information)),
         ];
-        each_given(&numbers, each);
+        properties::each_given(&numbers, each);
         each_authentication_field(self.authentication, each);
         properties::each_user_property(self.user_properties, each);
     }
@@ -278,17 +278,6 @@ impl<'a> AuthenticationParts<'a> {
 /// A value that is to be told because it is not the default.
 fn unless<T: PartialEq + Into<u32>>(default: T, value: T) -> Option<u32> {
     (value != default).then(|| value.into())
-}
-
-fn each_given<'a, T: Carried<'a> + Copy>(
-    values: &[(u8, Option<T>)],
-    each: &mut dyn FnMut(&Field<'a>),
-) {
-    for (identifier, value) in values {
-        if let Some(value) = *value {
-            each(&Field::new(*identifier, value));
-        }
-    }
 }
 
 fn each_authentication_field<'a>(
@@ -553,10 +542,10 @@ impl<'a> ConnAck<'a> {
             (id::ResponseInformation, self.response_information),
             (id::ServerReference, self.server_reference),
         ];
-        each_given(&numbers, each);
-        each_given(&texts, each);
-        each_given(&[(id::ServerKeepAlive, self.server_keep_alive)], each);
-        each_given(&more_texts, each);
+        properties::each_given(&numbers, each);
+        properties::each_given(&texts, each);
+        properties::each_given(&[(id::ServerKeepAlive, self.server_keep_alive)], each);
+        properties::each_given(&more_texts, each);
         each_authentication_field(self.authentication, each);
         properties::each_user_property(self.user_properties, each);
     }

@@ -315,6 +315,18 @@ pub(super) fn each_user_property<'a>(
     }
 }
 
+/// Those of some properties that are given.
+pub(super) fn each_given<'a, T: Carried<'a> + Copy>(
+    values: &[(u8, Option<T>)],
+    each: &mut dyn FnMut(&Field<'a>),
+) {
+    for (identifier, value) in values {
+        if let Some(value) = *value {
+            each(&Field::new(*identifier, value));
+        }
+    }
+}
+
 pub(super) struct Fields<'a>(Repr<'a, Property<'a>>);
 
 impl<'a> Iterator for Fields<'a> {

@@ -3,8 +3,8 @@
 use mqtt_core::{
     Acknowledgement, Config as ClientConfig, Connect, Disconnect, Event, Filter, List, Payload,
     Properties, Property, Publish, QoS, ReasonCode, RetainHandling, Subscribe, Subscription, Text,
-    Topic, Unsubscribe, Version, Will,
-    broker::{Action, Config, Crowding, Large, Overflow, Verdict},
+    Topic, Unsubscribe, UserProperty, Version, Will,
+    broker::{Action, Answer, Config, Crowding, Large, Overflow, Verdict},
     store::{Heap, Limits},
     wire::{Delivery, Packet},
 };
@@ -29,6 +29,7 @@ macro_rules! both {
 }
 
 mod access;
+mod authentication;
 mod edges;
 mod hosting;
 mod limits;

@@ -162,7 +162,7 @@ fn properties_are_relayed_as_they_are() {
         let publisher = party.guest(Version::V5, "publisher", false);
         party.subscribe(subscriber, "#", QoS::AtLeastOnce);
         party.subscribe(old, "#", QoS::AtLeastOnce);
-        let pair = |name, value| Property::UserProperty(mqtt_core::UserProperty::new(name, value).expect("text"));
+        let pair = |name, value| Property::UserProperty(UserProperty::new(name, value).expect("text"));
         let list = [
             Property::PayloadFormatIndicator(true),
             pair("b", "1"),

@@ -149,3 +149,66 @@ fn a_will_may_be_retained() {
 fn message_of(name: &str) -> Publish<'_> {
     message(name, "", QoS::AtMostOnce)
 }
+
+/// [MQTT-3.1.2-8] [MQTT-3.14.4-1]: whom the host sends away is told why; the will is published, the
+/// session lives on.
+#[test]
+fn whom_the_host_sends_away_is_told_why_and_leaves_a_will() {
+    both!(Config::default(), party => {
+        let witness = party.guest(Version::V5, "witness", false);
+        party.subscribe(witness, "#", QoS::AtLeastOnce);
+        for version in BOTH {
+            let who = party.invite_with(version, Heap::new(), ClientConfig::default());
+            let will = Will { topic: topic("wills/one"), payload: b"gone", qos: QoS::AtLeastOnce, ..Will::default() };
+            party.come(who, &Connect { will: Some(will), ..named(version, "one", true) });
+            let connection = party.lines[who].connection.expect("a connection");
+            let now = party.clock.now();
+            let list = [Property::ReasonString(text("maintenance"))];
+            let reason = ReasonCode::AdministrativeAction;
+            let farewell = Disconnect { reason, properties: Properties::from(&list) };
+            party.broker.disconnect(now, connection, &farewell, &mut party.desk).expect("a connection");
+            let again = party.broker.disconnect(now, connection, &farewell, &mut party.desk);
+            assert_eq!(again, Err(mqtt_core::SendError::NotConnected));
+            let events = party.events(who);
+            match version.is_v5() {
+                true => assert_eq!(events, [Event::Disconnected(farewell)]),
+                false => assert_eq!(events, []),
+            }
+            assert!(!party.lines[who].wire.is_open());
+            assert_eq!(party.texts(witness), ["gone"]);
+            assert_eq!(party.broker.sessions(), 2);
+        }
+    });
+}
+
+/// What cannot be said changes nothing; what does not fit is said in short; nobody is sent away who
+/// has not come.
+#[test]
+fn sending_away_works_whatever_there_is_to_say() {
+    both!(Config::default(), party => {
+        let who = party.invite_with(Version::V5, Heap::new(), ClientConfig::default());
+        party.come(who, &Connect { maximum_packet_size: Some(20), ..named(Version::V5, "one", false) });
+        let connection = party.lines[who].connection.expect("a connection");
+        let now = party.clock.now();
+        let lives = [Property::SessionExpiryInterval(1)];
+        for wrong in [
+            Disconnect { properties: Properties::from(&lives), ..Disconnect::default() },
+            Disconnect::from(ReasonCode::DisconnectWithWillMessage),
+            Disconnect::from(ReasonCode::Banned),
+        ] {
+            let result = party.broker.disconnect(now, connection, &wrong, &mut party.desk);
+            assert!(matches!(result, Err(mqtt_core::SendError::Invalid(_))), "{result:?}");
+        }
+        assert!(party.lines[who].wire.is_open());
+        let long = [Property::ReasonString(text("longer than what is taken"))];
+        let reason = ReasonCode::ServerBusy;
+        let farewell = Disconnect { reason, properties: Properties::from(&long) };
+        party.broker.disconnect(now, connection, &farewell, &mut party.desk).expect("a connection");
+        assert_eq!(party.events(who), [Event::Disconnected(Disconnect::from(reason))]);
+        let early = party.broker.open(now).expect("room");
+        party.desk.begin(early);
+        party.broker.disconnect(now, early, &farewell, &mut party.desk).expect("a connection");
+        assert!(party.desk.closing[early.index()] && party.desk.sinks[early.index()].is_empty());
+        party.broker.closed(now, early, &mut party.desk);
+    });
+}
