@@ -13,8 +13,8 @@ use crate::{
     time::Instant,
     topic::Topic,
     wire::{
-        Ack, Auth, Bare, ConnAck, Connect, Disconnect, Header, PacketId, PacketType, Properties,
-        Publish, QoS, Relay, Reply, SubAck, Subscribe, UnsubAck, Unsubscribe, Version,
+        Ack, Auth, Bare, ConnAck, Connect, Disconnect, Encode, Header, PacketId, PacketType,
+        Properties, Publish, QoS, Relay, Reply, SubAck, Subscribe, UnsubAck, Unsubscribe, Version,
     },
 };
 use handshake::Asked;
@@ -656,6 +656,17 @@ impl<S: Store> Peer<S> {
             self.fail(now, error, &[], out);
         }
         judged
+    }
+
+    /// Answers SUBSCRIBE or UNSUBSCRIBE.
+    pub(crate) fn give_reasons(
+        &mut self,
+        now: Instant,
+        answer: &impl Encode,
+        out: &mut impl Sink,
+    ) -> Result<(), SendError> {
+        self.check_connected()?;
+        Ok(self.link.send(now, answer, 0, out)?)
     }
 
     /// Ends the connection in the words of a host, as far as they fit.

@@ -56,7 +56,7 @@ pub use text::{Text, TextError};
 
 pub(crate) use publish::{Head, Naming, head_len};
 pub(crate) use relay::{Identifiers, Relay, kept, lasting_len, write_lasting};
-pub(crate) use subscribe::read_ack;
+pub(crate) use subscribe::{Reasons, read_ack};
 pub(crate) use writer::Writer;
 use writer::put_slice;
 

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     Instant,
+    reason::ReasonCode,
     router::{Flat, Router, fnv},
     slice,
     store::{Aliased, Name, Records, Store},
@@ -39,6 +40,8 @@ pub trait Sealed: Sized {
     type Messages: Messages;
     type Deliveries: Queue<Delivery>;
     type Replays: Queue<Replay>;
+    /// What is answered to one SUBSCRIBE or UNSUBSCRIBE.
+    type Reasons: Queue<ReasonCode> + Default;
     /// The identifiers of all subscriptions that a topic is for.
     type Identified: Queue<Identified>;
     /// By the places of connections, or of sessions.
@@ -87,6 +90,9 @@ pub const FLIGHTS: usize = 32;
 /// How many messages a session of a [`Small`] broker has on their way or waiting.
 pub const QUEUE: usize = 48;
 
+/// How many filters of one SUBSCRIBE a [`Small`] broker looks at; the others are refused.
+const FILTERS: usize = 256;
+
 /// The longest client identifier that a [`Small`] broker takes, in bytes; the specification
 /// requires 23 [MQTT-3.1.3-5].
 pub const CLIENT_ID: usize = 64;
@@ -114,6 +120,7 @@ impl<const C: usize, const S: usize, const F: usize, const M: usize, const B: us
     type Messages = super::message::Arena<M, B>;
     type Deliveries = Vec<Delivery, QUEUE>;
     type Replays = Vec<Replay, S>;
+    type Reasons = Vec<ReasonCode, FILTERS>;
     type Identified = Vec<Identified, S>;
     type Alarms = Clocks<C>;
 

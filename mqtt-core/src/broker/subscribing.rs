@@ -1,8 +1,10 @@
 //! SUBSCRIBE and UNSUBSCRIBE.
 
-use heapless::Vec;
-
-use super::{Action, Broker, Host, Memory, Notice, Verdict, Wait, memory::Slab, session::Subject};
+use super::{
+    Action, Broker, Host, Memory, Notice, Verdict, Wait,
+    memory::{Queue, Slab},
+    session::Subject,
+};
 use crate::{
     Instant,
     error::{Error, SendError, Violation},
@@ -11,13 +13,10 @@ use crate::{
     sink::Sink,
     store::Name,
     wire::{
-        PacketId, PacketType, QoS, RetainHandling, SubAck, Subscribe, Subscription, UnsubAck,
-        Unsubscribe, Version,
+        PacketId, PacketType, QoS, Reasons, RetainHandling, Subscribe, Subscription, Unsubscribe,
+        Version,
     },
 };
-
-/// How many filters of one packet are taken; a packet with more ends the connection.
-const FILTERS: usize = 256;
 
 /// The number of bytes of a SUBACK or UNSUBACK without its reasons, at most.
 const ANSWER: usize = 16;
@@ -33,33 +32,35 @@ impl<M: Memory> Broker<M> {
         host: &mut impl Host,
     ) -> Result<Wait, Error> {
         let count = subscribe.subscriptions.iter().count();
-        if count > FILTERS {
-            return Err(Violation::PacketTooLarge.into());
-        }
         let Some(session) = self.sessions.get(from.session) else { return Ok(Wait::Nothing) };
         if self.lacks_room(from, count, host)? {
             return Ok(Wait::Room);
         }
         let version = session.peer.version();
-        let mut reasons = Vec::<_, FILTERS>::new();
+        let mut reasons = M::Reasons::default();
         for subscription in subscribe.subscriptions {
             let Some(refusal) = self.may_subscribe(from, subscription, host) else {
                 return Ok(Wait::Host);
             };
-            let _ = reasons.push(refusal);
+            if !reasons.push(refusal) {
+                break; // more than are remembered are refused
+            }
         }
         let identifier = subscribe.properties.subscription_identifier();
-        for (subscription, reason) in subscribe.subscriptions.iter().zip(&mut reasons) {
+        for (index, subscription) in subscribe.subscriptions.iter().enumerate() {
+            let Some(reason) = reasons.get_mut(index) else { break };
             if *reason == ReasonCode::Success {
                 *reason = self.subscribe(from.session, &subscription, identifier, host);
             }
             *reason = told(*reason, version, subscription.qos);
         }
-        let ack = SubAck { reasons: reasons.as_slice().into(), ..SubAck::default() };
+        let rest = told(ReasonCode::QuotaExceeded, version, QoS::AtMostOnce);
+        let reason = |index| reasons.get(index).copied().unwrap_or(rest);
+        let answer = Reasons { packet_type: PacketType::SubAck, id, count, reason };
         let Some(session) = self.sessions.get_mut(from.session) else {
             return Ok(Wait::Nothing);
         };
-        sent(session.peer.subscribed(now, id, &ack, host.sink(from.connection)))
+        sent(session.peer.give_reasons(now, &answer, host.sink(from.connection)))
     }
 
     /// Whether there is no room for an answer now.
@@ -136,13 +137,10 @@ impl<M: Memory> Broker<M> {
         host: &mut impl Host,
     ) -> Result<Wait, Error> {
         let count = unsubscribe.filters.iter().count();
-        if count > FILTERS {
-            return Err(Violation::PacketTooLarge.into());
-        }
         if self.lacks_room(from, count, host)? {
             return Ok(Wait::Room);
         }
-        let mut reasons = Vec::<_, FILTERS>::new();
+        let mut reasons = M::Reasons::default();
         for filter in unsubscribe.filters {
             let found = self.router.unsubscribe(Subscriber(from.session), filter).is_some();
             self.owe_no_more(from.session, filter);
@@ -151,13 +149,15 @@ impl<M: Memory> Broker<M> {
                 host.notice(&Notice::Unsubscribed { client_id, filter });
             }
             let none = ReasonCode::NoSubscriptionExisted;
-            let _ = reasons.push(if found { ReasonCode::Success } else { none });
+            // Of more than are remembered it is told that they have gone, which is so.
+            reasons.push(if found { ReasonCode::Success } else { none });
         }
-        let ack = UnsubAck { reasons: reasons.as_slice().into(), ..UnsubAck::default() };
+        let reason = |index| reasons.get(index).copied().unwrap_or(ReasonCode::Success);
+        let answer = Reasons { packet_type: PacketType::UnsubAck, id, count, reason };
         let Some(session) = self.sessions.get_mut(from.session) else {
             return Ok(Wait::Nothing);
         };
-        sent(session.peer.unsubscribed(now, id, &ack, host.sink(from.connection)))
+        sent(session.peer.give_reasons(now, &answer, host.sink(from.connection)))
     }
 }
 

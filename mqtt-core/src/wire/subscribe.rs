@@ -217,6 +217,39 @@ fn write_head(version: Version, id: PacketId, properties: Properties<'_>, to: &m
     }
 }
 
+/// A SUBACK or UNSUBACK with these reasons, wherever they come from, which says nothing besides.
+pub(crate) struct Reasons<F> {
+    pub(crate) packet_type: PacketType,
+    pub(crate) id: PacketId,
+    pub(crate) count: usize,
+    /// Why, by the number of the filter.
+    pub(crate) reason: F,
+}
+
+impl<F> Reasons<F> {
+    /// An UNSUBACK before 5.0 has none.
+    fn count(&self, version: Version) -> usize {
+        let tells = version.is_v5() || self.packet_type == PacketType::SubAck;
+        if tells { self.count } else { 0 }
+    }
+}
+
+impl<F: Fn(usize) -> ReasonCode> Encode for Reasons<F> {
+    fn first_byte(&self) -> u8 {
+        self.packet_type.first_byte()
+    }
+
+    fn remaining_length(&self, version: Version) -> Result<usize, EncodeError> {
+        let head = head_len(version, Context::of(self.packet_type), Properties::EMPTY)?;
+        Ok(head + self.count(version))
+    }
+
+    fn write(&self, version: Version, to: &mut Writer<'_>) {
+        write_head(version, self.id, Properties::EMPTY, to);
+        (0..self.count(version)).for_each(|index| to.u8((self.reason)(index).as_u8()));
+    }
+}
+
 /// A request for subscriptions, at least one [MQTT-3.8.3-2].
 ///
 /// ```

@@ -281,3 +281,57 @@ fn topic_aliases_are_bounded() {
         });
     }
 }
+
+/// [MQTT-3.8.4-5] [MQTT-3.8.4-6] [MQTT-3.10.4-6] [MQTT-3.11.3-1]: as many filters as there are in a
+/// packet, each has its reason; those beyond what there is room for are refused.
+#[test]
+fn a_packet_has_as_many_filters_as_fit() {
+    let names: Vec<_> = (0..3_000).map(|number| format!("{number}")).collect();
+    let filters: Vec<_> = names.iter().map(|name| filter(name)).collect();
+    let wanted: Vec<_> =
+        filters.iter().map(|filter| Subscription::new(*filter, QoS::ExactlyOnce)).collect();
+    let id = mqtt_core::PacketId::FIRST;
+    let subscribe = Subscribe { subscriptions: List::from(&wanted[..]), ..Subscribe::default() };
+    let subscribe = Packet::Subscribe(id, subscribe);
+    let unsubscribe = Unsubscribe { filters: List::from(&filters[..]), ..Unsubscribe::default() };
+    let unsubscribe = Packet::Unsubscribe(id, unsubscribe);
+    both!(Config::default(), party => {
+        for version in BOTH {
+            let now = party.clock.now();
+            let connection = party.broker.open(now).expect("room");
+            party.desk.begin(connection);
+            let mut granted = 0;
+            for packet in [Packet::Connect(version, named(version, "one", false)), subscribe, unsubscribe] {
+                let mut bytes = vec![0; packet.encoded_len(version).expect("a packet")];
+                packet.encode(version, &mut &mut bytes[..]).expect("room");
+                let mut input = &bytes[..];
+                party.broker.poll(now, connection, &mut input, &mut party.desk).expect("an answer");
+                assert_eq!(input, []);
+                let sink = &mut party.desk.sinks[connection.index()];
+                let Ok(Decoded::Packet { packet, len }) = Packet::decode(version, sink.as_bytes()) else { panic!() };
+                assert_eq!(len, sink.as_bytes().len());
+                match packet {
+                    Packet::SubAck(_, ack) => {
+                        let reasons: Vec<_> = ack.reasons.iter().collect();
+                        assert_eq!(reasons.len(), 3_000);
+                        granted = reasons.iter().filter(|reason| **reason == ReasonCode::GrantedQoS2).count();
+                        let refused = if version.is_v5() { ReasonCode::QuotaExceeded } else { ReasonCode::UnspecifiedError };
+                        assert!(reasons[granted..].iter().all(|reason| *reason == refused));
+                        assert!([32, 3_000].contains(&granted));
+                    }
+                    Packet::UnsubAck(_, ack) if version.is_v5() => {
+                        let gone: Vec<_> = ack.reasons.iter().map(|reason| !reason.is_error()).collect();
+                        assert_eq!(gone, [true; 3_000]);
+                        let first = ack.reasons.iter().take_while(|reason| *reason == ReasonCode::Success);
+                        assert_eq!(first.count(), granted);
+                    }
+                    Packet::UnsubAck(_, ack) => assert!(ack.reasons.is_empty()),
+                    _ => {}
+                }
+                sink.clear();
+            }
+            party.broker.closed(now, connection, &mut party.desk);
+            assert_eq!(party.broker.sessions(), 0);
+        }
+    });
+}

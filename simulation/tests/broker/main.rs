@@ -6,7 +6,7 @@ use mqtt_core::{
     Topic, Unsubscribe, UserProperty, Version, Will,
     broker::{Action, Answer, Config, Crowding, Large, Overflow, Verdict},
     store::{Heap, Limits},
-    wire::{Delivery, Packet},
+    wire::{Decoded, Delivery, Packet},
 };
 use simulation::{
     Party, Pocket,

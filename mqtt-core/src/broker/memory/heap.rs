@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     broker::message::{MessageId, heap::Shared},
+    reason::ReasonCode,
     router::{Seed, Trie},
     store::{Heap, Limits},
 };
@@ -31,6 +32,7 @@ impl Sealed for Large {
     type Messages = Shared;
     type Deliveries = VecDeque<Delivery>;
     type Replays = VecDeque<Replay>;
+    type Reasons = VecDeque<ReasonCode>;
     type Identified = VecDeque<Identified>;
     type Alarms = Clocks;
 
