@@ -94,9 +94,9 @@ pub struct Config {
     pub topic_alias_maximum: u16,
     /// What a client is told that asks for Response Information.
     pub response_information: Option<Text<'static>>,
-    /// What the client identifiers that the broker assigns begin with, in a way: brokers with different
-    /// seeds assign different ones. They are no secret.
-    pub seed: u64,
+    /// A random number, for client identifiers that the broker assigns: who does not know it cannot foresee
+    /// one from others. Brokers with the same number assign the same.
+    pub seed: u128,
 }
 
 /// Which message is dropped when too many wait for a session.

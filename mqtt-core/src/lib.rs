@@ -100,6 +100,7 @@ pub mod broker;
 pub mod client;
 pub mod error;
 pub mod event;
+mod hash;
 mod link;
 pub mod reason;
 pub mod router;

@@ -47,8 +47,6 @@ mod trie;
 
 pub use flat::Flat;
 #[cfg(feature = "alloc")]
-pub(crate) use trie::Seed;
-#[cfg(feature = "alloc")]
 pub use trie::{Limits, Trie};
 
 /// Keeps subscriptions and finds those that a topic is for.

@@ -12,6 +12,7 @@ use super::{
 use crate::{
     Instant,
     error::{Error, SendError, Violation, WriteError},
+    hash::Seed,
     link::{self, Acknowledgement},
     reason::ReasonCode,
     router::Options,
@@ -399,7 +400,7 @@ impl<M: Memory> Broker<M> {
     fn assign(&mut self) -> Assigned {
         loop {
             self.assigned = self.assigned.wrapping_add(1);
-            let mut number = spread(self.config.seed ^ spread(self.assigned.into()));
+            let mut number = Seed::new(self.config.seed).number(self.assigned.into());
             let mut name = Assigned::new();
             let _ = name.push_str("auto-");
             for _ in 0..16 {
@@ -521,12 +522,4 @@ fn challenge(
         Err(WriteError::NoRoom) => Ok(false),
         Err(_) => Err(Violation::Authentication.into()),
     }
-}
-
-/// SplitMix64.
-const fn spread(number: u64) -> u64 {
-    let mut z = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }

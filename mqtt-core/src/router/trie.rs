@@ -3,8 +3,8 @@
 use alloc::boxed::Box;
 
 use super::{Full, GroupId, Match, Options, Recipient, Router, Subscriber};
+use crate::hash::Seed;
 use crate::topic::{Filter, Topic};
-pub(crate) use hash::Seed;
 use hash::Table;
 use links::{Link, Links};
 use name::Name;

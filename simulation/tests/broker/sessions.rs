@@ -212,3 +212,25 @@ fn deliveries_go_on_where_they_stood() {
         }
     });
 }
+
+/// [MQTT-3.1.3-6] [MQTT-3.2.2-16]: each nameless client gets a name of its own, which those of brokers
+/// with another number do not tell.
+#[test]
+fn assigned_names_differ() {
+    let mut names = std::collections::BTreeSet::new();
+    let seeds = [0, 1, 1 << 64];
+    for seed in seeds {
+        both!(Config { seed, ..Config::default() }, party => {
+            for _ in 0..4 {
+                let who = party.invite_with(Version::V5, Heap::new(), ClientConfig::default());
+                party.connect(who, &named(Version::V5, "", false)).expect("a connection");
+                let events = party.events(who);
+                let [Event::Connected(ack)] = events[..] else { panic!("{events:?}") };
+                let name = ack.assigned_client_identifier.expect("a name").as_str();
+                assert!(name.len() <= 23 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-'));
+                names.insert(name.to_string());
+            }
+        });
+    }
+    assert_eq!(names.len(), 4 * seeds.len(), "both kinds of broker assign the same");
+}

@@ -44,7 +44,7 @@ impl Default for Builder {
     fn default() -> Self {
         Self {
             urls: Vec::new(),
-            config: Config { seed: RandomState::new().hash_one(0), ..Config::DEFAULT },
+            config: Config { seed: random(), ..Config::DEFAULT },
             limits: Limits::default(),
             kept_bytes: 256 << 20,
             budget: Budget { outgoing: 64 << 20, incoming: 64 << 20 },
@@ -209,10 +209,8 @@ impl Builder {
             listeners.spawn(listener.run(pipes.clone()));
             urls.push(url);
         }
-        let random = RandomState::new();
-        let seed = u128::from(random.hash_one(1)) << 64 | u128::from(random.hash_one(2));
         let core =
-            mqtt_core::broker::Broker::large(self.config, self.kept_bytes, seed, self.limits);
+            mqtt_core::broker::Broker::large(self.config, self.kept_bytes, random(), self.limits);
         let host = Connections::new(self.guards, patience, self.budget);
         let shard = Shard::new(core, host, accepted, asked, listeners, self.max_connections);
         tokio::spawn(shard.run());
@@ -263,4 +261,10 @@ impl std::error::Error for ServeError {
             Self::Certificate { .. } => None,
         }
     }
+}
+
+/// A number that nobody can foresee.
+fn random() -> u128 {
+    let random = RandomState::new();
+    u128::from(random.hash_one(0)) << 64 | u128::from(random.hash_one(1))
 }

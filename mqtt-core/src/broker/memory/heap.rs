@@ -10,8 +10,9 @@ use super::{
 };
 use crate::{
     broker::message::{MessageId, heap::Shared},
+    hash::Seed,
     reason::ReasonCode,
-    router::{Seed, Trie},
+    router::Trie,
     store::{Heap, Limits},
 };
 

@@ -4,10 +4,13 @@ use alloc::vec::Vec;
 use core::iter::successors;
 
 use super::{
-    hash::{Seed, Table},
+    hash::Table,
     slab::{self, NONE},
 };
-use crate::router::{Full, Subscriber};
+use crate::{
+    hash::Seed,
+    router::{Full, Subscriber},
+};
 
 /// A record for each subscription, those of a subscriber in a chain.
 ///

@@ -3,11 +3,12 @@
 use core::mem::replace;
 
 use super::{
-    hash::{Seed, Table, below},
+    hash::{Table, below},
     name::Name,
     slab::{Moves, NONE, Slab},
 };
 use crate::{
+    hash::Seed,
     router::Full,
     topic::{Filter, Topic},
 };
