@@ -67,6 +67,11 @@ pub struct Config {
     pub keep_alive_maximum: u16,
     /// How long a client may take for CONNECT and for each step of AUTH, in milliseconds.
     pub connect_timeout: u32,
+    /// How many subscriptions one session may have, and how many bytes their filters. One more is
+    /// refused with [`QuotaExceeded`](crate::ReasonCode::QuotaExceeded), before 5.0 with 0x80.
+    pub subscriptions: usize,
+    /// See [`subscriptions`](Self::subscriptions).
+    pub filter_bytes: usize,
     /// How many messages may be on their way to one client unacknowledged, whatever it takes, at least
     /// 1.
     pub in_flight: u16,
@@ -77,10 +82,13 @@ pub struct Config {
     pub queue_bytes: usize,
     /// What is dropped when there are more.
     pub overflow: Overflow,
-    /// How many messages may be retained. One more is refused with
-    /// [`QuotaExceeded`](crate::ReasonCode::QuotaExceeded); of a client that cannot be told so, and at QoS 0, it is
-    /// delivered, and not retained.
+    /// How many messages may be retained, and how many bytes. One more is refused with
+    /// [`QuotaExceeded`](crate::ReasonCode::QuotaExceeded), and nothing changes. If its publisher cannot be told so, before
+    /// 5.0 and at QoS 0, and of a will, it is delivered and not retained, nor is the one before
+    /// it: nobody is to be told later what is no longer so.
     pub retained_messages: usize,
+    /// See [`retained_messages`](Self::retained_messages).
+    pub retained_bytes: usize,
     /// How many sessions there may be, connected ones included.
     pub sessions: usize,
     /// What happens to a new one when there are as many.
@@ -132,11 +140,14 @@ impl Config {
         session_expiry_maximum: u32::MAX,
         keep_alive_maximum: 0,
         connect_timeout: 10_000,
+        subscriptions: 1_000,
+        filter_bytes: 64 * 1024,
         in_flight: 100,
         queue_messages: 1_000,
         queue_bytes: 4 * 1024 * 1024,
         overflow: Overflow::DropNewest,
         retained_messages: 100_000,
+        retained_bytes: 64 * 1024 * 1024,
         sessions: 100_000,
         crowding: Crowding::Refuse,
         control_characters: false,
@@ -246,6 +257,8 @@ pub struct Broker<M: Memory> {
     messages: M::Messages,
     retained: M::Retained,
     retained_names: M::Topics,
+    /// How many bytes these messages have.
+    retained_bytes: usize,
     statistics: Statistics,
     /// Counts publishes, so that a session knows whether it has been found for this one.
     stamp: u32,
@@ -293,6 +306,7 @@ impl<const C: usize, const S: usize, const F: usize, const M: usize, const B: us
             messages: message::Arena::new(),
             retained: memory::Array::new(),
             retained_names: heapless::Vec::new(),
+            retained_bytes: 0,
             statistics: Statistics::NONE,
             stamp: 0,
             identified: heapless::Vec::new(),
@@ -320,6 +334,7 @@ impl Broker<Large> {
             messages: message::heap::Shared::new(bytes),
             retained: memory::heap::Places::new(),
             retained_names: memory::heap::Table::new(seed),
+            retained_bytes: 0,
             statistics: Statistics::NONE,
             stamp: 0,
             identified: alloc::collections::VecDeque::new(),

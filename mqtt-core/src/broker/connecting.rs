@@ -309,6 +309,8 @@ impl<M: Memory> Broker<M> {
             sent: 0,
             waiting: 0,
             waiting_bytes: 0,
+            subscriptions: 0,
+            filter_bytes: 0,
             replays: M::replays(),
             resend: None,
             expiry: 0,

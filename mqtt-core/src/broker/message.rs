@@ -72,6 +72,11 @@ impl Head {
         usize::from(self.topic) + self.properties as usize
     }
 
+    /// The number of all bytes.
+    fn all_len(&self) -> usize {
+        self.len() + self.payload as usize
+    }
+
     /// Writes topic and properties into as many bytes.
     fn write(&self, content: &Content<'_>, identifiers: Identifiers<'_>, span: &mut [u8]) {
         if let Some((topic, properties)) = span.split_at_mut_checked(self.topic.into()) {
@@ -102,6 +107,9 @@ pub(super) trait Messages {
 
     /// A message that is in use.
     fn get(&self, id: MessageId) -> Option<Content<'_>>;
+
+    /// The number of bytes that a message would take.
+    fn measure(content: &Content<'_>, identifiers: Identifiers<'_>) -> usize;
 
     /// The number of bytes that a message takes.
     fn size(&self, id: MessageId) -> usize;
@@ -139,12 +147,6 @@ struct Slot {
     head: Head,
 }
 
-impl Slot {
-    fn len(&self) -> usize {
-        self.head.len() + self.head.payload as usize
-    }
-}
-
 impl<const MESSAGES: usize, const BYTES: usize> Arena<MESSAGES, BYTES> {
     pub(super) const fn new() -> Self {
         Self { slots: [None; MESSAGES], bytes: [0; BYTES], end: 0 }
@@ -159,7 +161,7 @@ impl<const MESSAGES: usize, const BYTES: usize> Messages for Arena<MESSAGES, BYT
     fn insert(&mut self, content: &Content<'_>, identifiers: Identifiers<'_>) -> Option<MessageId> {
         let place = self.slots.iter().position(Option::is_none)?;
         let slot = Slot { start: self.end as u32, head: Head::new(content, identifiers) };
-        let end = self.end + slot.len();
+        let end = self.end + slot.head.all_len();
         let span = self.bytes.get_mut(self.end..end)?;
         let (head, payload) = span.split_at_mut_checked(slot.head.len())?;
         slot.head.write(content, identifiers, head);
@@ -172,13 +174,17 @@ impl<const MESSAGES: usize, const BYTES: usize> Messages for Arena<MESSAGES, BYT
     fn get(&self, id: MessageId) -> Option<Content<'_>> {
         let slot = self.slot(id)?;
         let start = slot.start as usize;
-        let bytes = self.bytes.get(start..start + slot.len())?;
+        let bytes = self.bytes.get(start..start + slot.head.all_len())?;
         let (head, payload) = bytes.split_at_checked(slot.head.len())?;
         Some(slot.head.read(head, Payload::new(payload)))
     }
 
+    fn measure(content: &Content<'_>, identifiers: Identifiers<'_>) -> usize {
+        Head::new(content, identifiers).all_len()
+    }
+
     fn size(&self, id: MessageId) -> usize {
-        self.slot(id).map_or(0, Slot::len)
+        self.slot(id).map_or(0, |slot| slot.head.all_len())
     }
 
     fn copy(&mut self, id: MessageId, identifiers: Identifiers<'_>) -> Option<MessageId> {
@@ -189,10 +195,10 @@ impl<const MESSAGES: usize, const BYTES: usize> Messages for Arena<MESSAGES, BYT
         let head = Head { properties, users: 1, ..old.head };
         let new = Slot { start: self.end as u32, head };
         let (from, front) = (old.start as usize, old.head.len());
-        let (middle, end) = (self.end + front, self.end + new.len());
+        let (middle, end) = (self.end + front, self.end + new.head.all_len());
         self.bytes.get(..end)?;
         slice::shift_up(&mut self.bytes, from..from + front, self.end);
-        slice::shift_up(&mut self.bytes, from + front..from + old.len(), middle + added);
+        slice::shift_up(&mut self.bytes, from + front..from + old.head.all_len(), middle + added);
         let span = self.bytes.get_mut(middle..middle + added)?;
         wire::write_lasting(Properties::EMPTY, identifiers, span);
         *self.slots.get_mut(place)? = Some(new);
@@ -219,7 +225,7 @@ impl<const MESSAGES: usize, const BYTES: usize> Messages for Arena<MESSAGES, BYT
         if slot.head.users > 0 {
             return;
         }
-        let (start, len) = (slot.start as usize, slot.len());
+        let (start, len) = (slot.start as usize, slot.head.all_len());
         *place = None;
         slice::shift(&mut self.bytes, start + len..self.end, start);
         self.end -= len;

@@ -98,13 +98,14 @@ impl<M: Memory> Broker<M> {
         let content = Content::new(now, topic, payload.into(), qos, retain, properties);
         if retain && !self.retain(&content) {
             self.statistics.not_retained += 1;
-            // Who cannot be told is not to lose what those hear who subscribe now.
+            // Who cannot be told is not to lose what those hear who subscribe already.
             let session = self.sessions.get(from.session);
             if qos > QoS::AtMostOnce
                 && session.is_some_and(|session| session.peer.version().is_v5())
             {
                 return ReasonCode::QuotaExceeded;
             }
+            self.retain_no_more(topic);
         }
         if self.route(now, Some(from.session), content, host) {
             ReasonCode::Success
@@ -117,40 +118,48 @@ impl<M: Memory> Broker<M> {
     /// takes that away [MQTT-3.3.1-5] [MQTT-3.3.1-6] [MQTT-3.3.1-7]. Whether that was possible.
     pub(super) fn retain(&mut self, content: &Content<'_>) -> bool {
         let hash = self.retained_names.hash(content.topic.as_bytes());
-        let old = self.find_retained(hash, content.topic);
         if content.payload.is_empty() {
-            if let Some(place) = old {
-                self.forget_retained(hash, place);
-            }
+            self.retain_no_more(content.topic);
             return true;
         }
-        if old.is_none() && self.retained.len() >= self.config.retained_messages {
+        let old = self.find_retained(hash, content.topic);
+        if !self.may_retain(old, M::Messages::measure(content, Identifiers::NONE)) {
             return false;
         }
         let Some(message) = self.messages.insert(content, Identifiers::NONE) else { return false };
         self.keep_retained(hash, old, message)
     }
 
-    /// The same for a message that is kept already.
+    /// The same for a message that is kept already; if that is not possible, none is retained.
     pub(super) fn retain_kept(&mut self, topic: Topic<'_>, message: MessageId) {
         let hash = self.retained_names.hash(topic.as_bytes());
         let old = self.find_retained(hash, topic);
         let is_empty = self.messages.get(message).is_none_or(|kept| kept.payload.is_empty());
-        if is_empty {
-            if let Some(place) = old {
-                self.forget_retained(hash, place);
-            }
-        } else if old.is_some() || self.retained.len() < self.config.retained_messages {
+        if !is_empty && self.may_retain(old, self.messages.size(message)) {
             self.messages.share(message);
-            self.keep_retained(hash, old, message);
+            if self.keep_retained(hash, old, message) {
+                return;
+            }
         }
+        self.statistics.not_retained += u64::from(!is_empty);
+        self.retain_no_more(topic);
+    }
+
+    /// Whether so many bytes may be retained in place of an old message, or none.
+    fn may_retain(&self, old: Option<u32>, size: usize) -> bool {
+        let old = old.and_then(|place| self.retained.get(place));
+        let before = old.map_or(0, |message| self.messages.size(*message));
+        (old.is_some() || self.retained.len() < self.config.retained_messages)
+            && self.retained_bytes - before + size <= self.config.retained_bytes
     }
 
     fn keep_retained(&mut self, hash: u32, old: Option<u32>, message: MessageId) -> bool {
+        let size = self.messages.size(message);
         if let Some(place) = old
             && let Some(kept) = self.retained.get_mut(place)
         {
             let old = core::mem::replace(kept, message);
+            self.retained_bytes = self.retained_bytes + size - self.messages.size(old);
             self.messages.release(old);
             return true;
         }
@@ -163,6 +172,7 @@ impl<M: Memory> Broker<M> {
             self.messages.release(message);
             return false;
         }
+        self.retained_bytes += size;
         true
     }
 
@@ -173,9 +183,13 @@ impl<M: Memory> Broker<M> {
         })
     }
 
-    fn forget_retained(&mut self, hash: u32, place: u32) {
+    /// Nothing is retained for a topic any more.
+    fn retain_no_more(&mut self, topic: Topic<'_>) {
+        let hash = self.retained_names.hash(topic.as_bytes());
+        let Some(place) = self.find_retained(hash, topic) else { return };
         self.retained_names.remove(hash, place);
         if let Some(message) = self.retained.remove(place) {
+            self.retained_bytes -= self.messages.size(message);
             self.messages.release(message);
         }
     }

@@ -26,6 +26,9 @@ pub struct Session<M: Sealed> {
     /// How many of the waiting ones count, and how many bytes these have.
     pub(super) waiting: usize,
     pub(super) waiting_bytes: usize,
+    /// How many subscriptions it has, and how many bytes their filters.
+    pub(super) subscriptions: usize,
+    pub(super) filter_bytes: usize,
     /// Retained messages that are owed for new subscriptions.
     pub(super) replays: M::Replays,
     /// A message that is to be sent again when there is room.

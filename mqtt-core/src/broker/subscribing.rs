@@ -12,6 +12,7 @@ use crate::{
     router::{Options, Router, Subscriber},
     sink::Sink,
     store::Name,
+    topic::Filter,
     wire::{
         PacketId, PacketType, QoS, Reasons, RetainHandling, Subscribe, Subscription, Unsubscribe,
         Version,
@@ -112,6 +113,10 @@ impl<M: Memory> Broker<M> {
         let Ok(old) = self.router.subscribe(Subscriber(place), filter, options) else {
             return ReasonCode::QuotaExceeded;
         };
+        if old.is_none() && !self.count_subscription(place, filter) {
+            self.router.unsubscribe(Subscriber(place), filter);
+            return ReasonCode::QuotaExceeded;
+        }
         let wants_retained = match retain_handling {
             RetainHandling::Send => true,
             RetainHandling::SendIfNew => old.is_none(),
@@ -125,6 +130,30 @@ impl<M: Memory> Broker<M> {
             host.notice(&Notice::Subscribed { client_id, filter, qos });
         }
         granted(qos)
+    }
+
+    /// A session has one subscription more. Whether it may.
+    fn count_subscription(&mut self, place: u32, filter: Filter<'_>) -> bool {
+        let Some(session) = self.sessions.get_mut(place) else { return false };
+        let bytes = session.filter_bytes + filter.as_bytes().len();
+        if session.subscriptions >= self.config.subscriptions || bytes > self.config.filter_bytes {
+            return false;
+        }
+        session.subscriptions += 1;
+        session.filter_bytes = bytes;
+        true
+    }
+
+    fn unsubscribe(&mut self, place: u32, filter: Filter<'_>) -> ReasonCode {
+        if self.router.unsubscribe(Subscriber(place), filter).is_none() {
+            return ReasonCode::NoSubscriptionExisted;
+        }
+        if let Some(session) = self.sessions.get_mut(place) {
+            session.subscriptions -= 1;
+            session.filter_bytes -= filter.as_bytes().len();
+        }
+        self.owe_no_more(place, filter);
+        ReasonCode::Success
     }
 
     /// What it has to wait for.
@@ -142,15 +171,15 @@ impl<M: Memory> Broker<M> {
         }
         let mut reasons = M::Reasons::default();
         for filter in unsubscribe.filters {
-            let found = self.router.unsubscribe(Subscriber(from.session), filter).is_some();
-            self.owe_no_more(from.session, filter);
-            if let Some(session) = self.sessions.get(from.session).filter(|_| found) {
+            let reason = self.unsubscribe(from.session, filter);
+            if let Some(session) = self.sessions.get(from.session)
+                && reason == ReasonCode::Success
+            {
                 let client_id = session.name.as_bytes();
                 host.notice(&Notice::Unsubscribed { client_id, filter });
             }
-            let none = ReasonCode::NoSubscriptionExisted;
             // Of more than are remembered it is told that they have gone, which is so.
-            reasons.push(if found { ReasonCode::Success } else { none });
+            reasons.push(reason);
         }
         let reason = |index| reasons.get(index).copied().unwrap_or(ReasonCode::Success);
         let answer = Reasons { packet_type: PacketType::UnsubAck, id, count, reason };

@@ -137,6 +137,53 @@ fn subscriptions_are_bounded() {
     assert_eq!(refused, [ReasonCode::QuotaExceeded]);
 }
 
+/// A session has no more than it may, in count and in bytes of filters; what it has it may change,
+/// and what it gives up makes room.
+#[test]
+fn subscriptions_of_one_session_are_bounded() {
+    const OK: ReasonCode = ReasonCode::Success;
+    const FULL: ReasonCode = ReasonCode::QuotaExceeded;
+    fn asks(
+        party: &mut Party<impl simulation::party::Kind>,
+        who: usize,
+        names: &[&str],
+    ) -> Vec<ReasonCode> {
+        let list: Vec<_> =
+            names.iter().map(|name| Subscription::new(filter(name), QoS::AtMostOnce)).collect();
+        let subscribe =
+            Subscribe { subscriptions: List::from(&list[..]), properties: Properties::EMPTY };
+        party.ask(who, &subscribe).expect("room");
+        match party.events(who)[..] {
+            [Event::Subscribed(_, ack)] => ack.reasons.iter().collect(),
+            ref other => panic!("{other:?}"),
+        }
+    }
+    fn leave(party: &mut Party<impl simulation::party::Kind>, who: usize, name: &str) {
+        let now = party.clock.now();
+        let filters = [filter(name)];
+        let unsubscribe = Unsubscribe::from(&filters);
+        party.lines[who]
+            .app
+            .call(|client, out| client.unsubscribe(now, &unsubscribe, out))
+            .expect("room");
+        party.events(who);
+    }
+    both!(Config { subscriptions: 3, filter_bytes: 40, ..Config::default() }, party => {
+        let who = party.guest(Version::V5, "one", true);
+        let names = ["$share/a/#", "$share/b/#", "a", "$share/c/#", "a"];
+        assert_eq!(asks(&mut party, who, &names), [OK, OK, OK, FULL, OK]);
+        leave(&mut party, who, "no such thing");
+        assert_eq!(asks(&mut party, who, &["b"]), [FULL]);
+        leave(&mut party, who, "a");
+        assert_eq!(asks(&mut party, who, &["a/name/of/21/bytes/it", "a/name/of/20/bytes/i"]), [FULL, OK]);
+        party.cut(who);
+        party.come(who, &named(Version::V5, "one", true));
+        assert_eq!(asks(&mut party, who, &["b"]), [FULL], "they are the session's");
+        let other = party.guest(Version::V3_1_1, "other", false);
+        assert_eq!(asks(&mut party, other, &["a", "b", "c", "d"])[3], ReasonCode::UnspecifiedError);
+    });
+}
+
 /// Cannot happen: memory that runs out breaks anything.
 #[test]
 fn no_memory_for_a_message_drops_it() {

@@ -123,3 +123,67 @@ fn retained_messages_are_bounded() {
         assert_eq!(party.broker.retained(), 2);
     });
 }
+
+/// A limit in bytes: who can be told is refused, and what is there stays; of others the message is
+/// delivered, and nothing is retained for its topic.
+#[test]
+fn retained_messages_are_bounded_in_bytes() {
+    both!(Config { retained_bytes: 1_000, ..Config::default() }, party => {
+        let hears = party.guest(Version::V5, "hears", false);
+        party.subscribe(hears, "#", QoS::AtMostOnce);
+        let large = "x".repeat(1_000);
+        for (version, told, kept) in [
+            (Version::V5, ReasonCode::QuotaExceeded, 1),
+            (Version::V3_1_1, ReasonCode::Success, 0),
+        ] {
+            let publisher = party.guest(version, "publisher", false);
+            for text in ["small", &large] {
+                party.publish(publisher, &retained("a", text)).expect("room");
+            }
+            let events = party.events(publisher);
+            let Event::Acknowledged(_, ack) = events[1] else { panic!("{events:?}") };
+            assert_eq!(ack.reason, told);
+            assert_eq!((party.broker.retained(), party.texts(hears).len()), (kept, 2 - kept));
+            party.cut(publisher);
+        }
+        assert_eq!(party.broker.statistics().not_retained, 2);
+        let publisher = party.guest(Version::V5, "publisher", false);
+        for _ in 0..10 {
+            party.publish(publisher, &retained("a", &large[..500])).expect("room");
+            assert_eq!(answer(&party.events(publisher)), ReasonCode::Success, "in place of the same");
+        }
+    });
+}
+
+/// The same for what a will retains.
+#[test]
+fn a_will_that_cannot_be_retained_takes_the_old_away() {
+    both!(Config { retained_bytes: 500, ..Config::default() }, party => {
+        let publisher = party.guest(Version::V5, "publisher", false);
+        party.publish(publisher, &retained("a", "old")).expect("room");
+        let large = "x".repeat(500);
+        let will = Will { topic: topic("a"), payload: large.as_bytes(), qos: QoS::AtMostOnce, retain: true, properties: Properties::EMPTY };
+        let who = party.invite_with(Version::V5, Heap::new(), ClientConfig::default());
+        party.come(who, &Connect { will: Some(will), ..named(Version::V5, "one", false) });
+        party.cut(who);
+        party.drive();
+        assert_eq!(party.broker.retained(), 0);
+        assert_eq!(party.broker.statistics().not_retained, 1);
+    });
+}
+
+/// [MQTT-3.8.3-3] is about what is forwarded while it is published. What is retained is the topic's, whoever
+/// it was from: [MQTT-3.3.1-9].
+#[test]
+fn no_local_does_not_withhold_what_is_retained() {
+    both!(Config::default(), party => {
+        let who = party.guest(Version::V5, "one", false);
+        party.publish(who, &retained("a", "before")).expect("room");
+        party.events(who);
+        let list = [Subscription { no_local: true, ..Subscription::new(filter("a"), QoS::AtLeastOnce) }];
+        party.ask(who, &Subscribe::from(&list)).expect("room");
+        assert_eq!(party.texts(who), ["before"]);
+        party.publish(who, &retained("a", "after")).expect("room");
+        assert_eq!(party.texts(who), [""; 0]);
+    });
+}

@@ -64,8 +64,13 @@ impl Kept {
     }
 
     fn size(&self) -> usize {
-        size_of::<Option<Self>>() + self.head.len() + self.head.payload as usize
+        size(&self.head)
     }
+}
+
+/// The number of bytes that a message takes.
+fn size(head: &Head) -> usize {
+    size_of::<Option<Kept>>() + head.all_len()
 }
 
 /// The longest payload, in bytes, that lies with the rest of its message.
@@ -90,8 +95,7 @@ impl Shared {
 
 impl Messages for Shared {
     fn insert(&mut self, content: &Content<'_>, identifiers: Identifiers<'_>) -> Option<MessageId> {
-        let size = size_of::<Option<Kept>>() + content.topic.len() + content.payload.len();
-        if size > self.limit.saturating_sub(self.bytes) {
+        if Self::measure(content, identifiers) > self.limit.saturating_sub(self.bytes) {
             return None;
         }
         self.add(Kept::new(content, identifiers)?)
@@ -99,6 +103,10 @@ impl Messages for Shared {
 
     fn get(&self, id: MessageId) -> Option<Content<'_>> {
         self.messages.get(id.0).map(Kept::content)
+    }
+
+    fn measure(content: &Content<'_>, identifiers: Identifiers<'_>) -> usize {
+        size(&Head::new(content, identifiers))
     }
 
     fn size(&self, id: MessageId) -> usize {
