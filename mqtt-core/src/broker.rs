@@ -75,6 +75,9 @@ pub struct Config {
     /// How many messages may be on their way to one client unacknowledged, whatever it takes, at least
     /// 1.
     pub in_flight: u16,
+    /// How many bytes of messages may be: when one more would make it more, it waits. One that is
+    /// larger goes alone.
+    pub in_flight_bytes: usize,
     /// How many messages may wait for one session, and how many bytes. Those on their way do not
     /// count, nor do retained ones for a new subscription.
     pub queue_messages: usize,
@@ -143,6 +146,7 @@ impl Config {
         subscriptions: 1_000,
         filter_bytes: 64 * 1024,
         in_flight: 100,
+        in_flight_bytes: 1024 * 1024,
         queue_messages: 1_000,
         queue_bytes: 4 * 1024 * 1024,
         overflow: Overflow::DropNewest,

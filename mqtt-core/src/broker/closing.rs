@@ -3,7 +3,7 @@
 use super::{
     Broker, ConnectionId, End, Host, Memory, Notice, State,
     memory::{Alarms, Names, Queue, Slab},
-    message::{Content, Messages},
+    message::{Content, Messages, Use},
     session::{Subject, Will},
 };
 use crate::{
@@ -33,7 +33,7 @@ impl<M: Memory> Broker<M> {
             if disconnect.reason == ReasonCode::Success
                 && let Some(will) = session.will.take()
             {
-                self.messages.release(will.message);
+                self.messages.release(will.message, Use::Standing);
             }
         }
         self.end_connection(now, from.connection, End::Left(disconnect.reason), host);
@@ -131,7 +131,7 @@ impl<M: Memory> Broker<M> {
             && let Some(will) = session.will.take()
         {
             // The client is back before its will was due [MQTT-3.1.3-9].
-            self.messages.release(will.message);
+            self.messages.release(will.message, Use::Standing);
         }
     }
 
@@ -166,7 +166,7 @@ impl<M: Memory> Broker<M> {
         while let Some(delivery) = session.deliveries.get(index).copied() {
             if delivery.qos == QoS::AtMostOnce {
                 session.take(index, self.messages.size(delivery.message));
-                self.messages.release(delivery.message);
+                self.messages.release(delivery.message, Use::Sent);
             } else {
                 index += 1;
             }
@@ -189,10 +189,12 @@ impl<M: Memory> Broker<M> {
         while let Some(delivery) = session.deliveries.remove(0) {
             let flight = delivery.id.and_then(|id| session.peer.store().flight(id));
             let is_free = matches!(flight, None | Some(Flight::AwaitAck));
-            if let (true, Some(group)) = (is_free, delivery.group) {
-                self.pass_on(now, group, delivery.message, host);
+            if let (true, Some(group)) = (is_free, delivery.group)
+                && self.pass_on(now, group, delivery.message, host)
+            {
+                continue;
             }
-            self.messages.release(delivery.message);
+            self.messages.release(delivery.message, Use::Sent);
         }
     }
 
@@ -211,7 +213,7 @@ impl<M: Memory> Broker<M> {
             }
             self.route_kept(now, topic, message, host);
         }
-        self.messages.release(message);
+        self.messages.release(message, Use::Standing);
     }
 
     /// What the clock does to a connection that has no session yet.

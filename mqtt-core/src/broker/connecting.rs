@@ -5,7 +5,7 @@ use heapless::String;
 use super::{
     Action, Broker, ConnectionId, Crowding, End, Host, Memory, Notice, State, Verdict, Wait,
     memory::{Alarms, Names, Slab},
-    message::{Content, MessageId, Messages},
+    message::{Content, MessageId, Messages, Use},
     session::{Session, Subject, Will},
     tick_after,
 };
@@ -244,7 +244,7 @@ impl<M: Memory> Broker<M> {
             // Not even this fits what the client takes, or the sink.
             session.peer.closed();
             if let Some(will) = will {
-                self.messages.release(will.message);
+                self.messages.release(will.message, Use::Standing);
             }
             self.end_if_new(now, place, resumed, host);
             self.end_connection(now, from, End::Lost, host);
@@ -307,8 +307,10 @@ impl<M: Memory> Broker<M> {
             identity: 0,
             deliveries: M::deliveries(),
             sent: 0,
+            sent_bytes: 0,
             waiting: 0,
             waiting_bytes: 0,
+            expires: None,
             subscriptions: 0,
             filter_bytes: 0,
             replays: M::replays(),
@@ -392,7 +394,8 @@ impl<M: Memory> Broker<M> {
         let wire::Will { topic, payload, qos, retain, properties } = *will;
         let content =
             Content { topic, payload: payload.into(), properties, qos, retain, expires: None };
-        let message: MessageId = self.messages.insert(&content, Identifiers::NONE)?;
+        let message: MessageId =
+            self.messages.insert(&content, Identifiers::NONE, Use::Standing)?;
         let delay = properties.will_delay_interval().unwrap_or(0);
         let expiry = properties.message_expiry_interval();
         Some(Will { message, delay, expiry, due: None })

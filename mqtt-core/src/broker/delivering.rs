@@ -1,9 +1,9 @@
 //! Messages on their way to subscribers.
 
 use super::{
-    Broker, Host, Memory, Notice, Overflow, Statistics, TURNS,
+    Broker, Config, ConnectionId, Host, Memory, Notice, Overflow, Statistics, TURNS,
     memory::{Queue, Slab},
-    message::{Content, MessageId, Messages},
+    message::{Content, MessageId, Messages, Use},
     session::{Delivery, Session},
 };
 use crate::{
@@ -55,7 +55,7 @@ impl<M: Memory> Broker<M> {
         let mut routing = Routing { now, qos, retain, given: Some(content), kept: None };
         let any = self.route_to(topic, publisher, &mut routing, host);
         if let Some(kept) = routing.kept {
-            self.messages.release(kept);
+            self.messages.release(kept, Use::Sent);
         }
         any
     }
@@ -86,7 +86,9 @@ impl<M: Memory> Broker<M> {
         let is_own = |recipient: &Recipient| {
             recipient.options().no_local && publisher == Some(recipient.subscriber().0)
         };
-        let mut found = router.matches(topic);
+        let all = || router.matches(topic);
+        delivering.make_room(routing, all);
+        let mut found = all();
         let (Some(first), second) = (found.next(), found.next()) else { return false };
         let mut any = false;
         if let (None, None) = (first.group, second) {
@@ -100,11 +102,11 @@ impl<M: Memory> Broker<M> {
         }
         *stamp = stamp.wrapping_add(1).max(1);
         identified.clear();
-        router.matches(topic).filter(|found| found.group.is_none()).for_each(|found| {
+        all().filter(|found| found.group.is_none()).for_each(|found| {
             let theirs = found.recipients.iter().filter(|recipient| !is_own(recipient));
             theirs.for_each(|recipient| delivering.mark(*stamp, recipient, identified));
         });
-        for found in router.matches(topic) {
+        for found in all() {
             if let Some(group) = found.group {
                 any |= delivering.deliver_one(&found, next_turn(turns, group), routing, host);
                 continue;
@@ -125,27 +127,27 @@ impl<M: Memory> Broker<M> {
         any
     }
 
-    /// Gives a message of a session that has ended to another member of its group.
+    /// Gives a message of a session that has ended to another member of its group. Whether that has it
+    /// now.
     pub(super) fn pass_on(
         &mut self,
         now: Instant,
         group: GroupId,
         message: MessageId,
         host: &mut impl Host,
-    ) {
+    ) -> bool {
         let Self { router, sessions, messages, config, statistics, turns, .. } = self;
         let recipients = router.group(group);
         let turn = next_turn(turns, group);
-        let Some(recipient) = choose::<M>(sessions, recipients, turn) else { return };
+        let Some(recipient) = choose::<M>(sessions, recipients, turn) else { return false };
         let options = recipient.options();
         let place = recipient.subscriber().0;
-        let Some(Content { qos, retain, .. }) = messages.get(message) else { return };
+        let Some(Content { qos, retain, .. }) = messages.get(message) else { return false };
         let wish = Wish::of(&options, qos, retain, Some(group));
-        let Some(session) = sessions.get_mut(place) else { return };
-        if session.enqueue(wish.delivery(message), messages, config, statistics) {
-            messages.share(message);
-        }
+        let Some(session) = sessions.get_mut(place) else { return false };
+        let taken = session.enqueue(now, wish.delivery(message), messages, config, statistics);
         self.pump(now, place, host);
+        taken
     }
 
     /// Sends what waits for a session, as far as it can be sent.
@@ -164,11 +166,14 @@ impl<M: Memory> Broker<M> {
 
     /// Sends the first message that waits for a session. Whether it waits no longer.
     pub(super) fn send_next(&mut self, now: Instant, place: u32, host: &mut impl Host) -> bool {
-        let Self { sessions, messages, statistics, .. } = self;
+        let Self { sessions, messages, config, statistics, .. } = self;
         let Some(session) = sessions.get_mut(place) else { return false };
         let Some(connection) = session.connection else { return false };
         let Some(delivery) = session.deliveries.get(session.sent).copied() else { return false };
         let size = messages.size(delivery.message);
+        if delivery.qos > QoS::AtMostOnce && !session.takes(size, config) {
+            return false;
+        }
         let outcome = match messages.get(delivery.message) {
             Some(content) => session.send(
                 now,
@@ -186,11 +191,11 @@ impl<M: Memory> Broker<M> {
                 if let Some(delivery) = session.deliveries.get_mut(session.sent) {
                     delivery.id = Some(id);
                 }
-                session.sent += 1;
+                session.is_on_its_way(size);
             }
             Outcome::Sent(None) | Outcome::Dropped => {
                 session.take(session.sent, size);
-                messages.release(delivery.message);
+                messages.release(delivery.message, Use::Sent);
             }
         }
         true
@@ -228,9 +233,10 @@ impl<M: Memory> Broker<M> {
     /// A message on its way to a session has come to its end.
     pub(super) fn settled(&mut self, place: u32, id: PacketId) {
         let Some(session) = self.sessions.get_mut(place) else { return };
-        if let Some(delivery) = session.find(id).and_then(|index| session.take(index, 0)) {
-            self.messages.release(delivery.message);
-        }
+        let Some(index) = session.find(id) else { return };
+        let Some(delivery) = session.deliveries.get(index).copied() else { return };
+        session.take(index, self.messages.size(delivery.message));
+        self.messages.release(delivery.message, Use::Sent);
     }
 }
 
@@ -238,11 +244,38 @@ impl<M: Memory> Broker<M> {
 struct Delivering<'b, M: Memory> {
     sessions: &'b mut M::Sessions,
     messages: &'b mut M::Messages,
-    config: &'b super::Config,
+    config: &'b Config,
     statistics: &'b mut Statistics,
 }
 
 impl<M: Memory> Delivering<'_, M> {
+    /// Under [`Overflow::DropOldest`], if there is no memory for a message, those whom it is for lose
+    /// what has waited for longest, one each, until there is or none of them has any.
+    fn make_room<'r, I: Iterator<Item = Match<'r>>>(
+        &mut self,
+        routing: &Routing<'_>,
+        found: impl Fn() -> I,
+    ) {
+        if self.config.overflow == Overflow::DropNewest || routing.qos == QoS::AtMostOnce {
+            return;
+        }
+        let size = match (&routing.given, routing.kept) {
+            (Some(given), _) => M::Messages::measure(given, Identifiers::NONE),
+            (None, kept) => kept.map_or(0, |kept| self.messages.size(kept)),
+        };
+        let mut any = true;
+        while any && !self.messages.has_room(size, Use::Waiting) {
+            any = false;
+            for found in found().filter(|found| found.group.is_none()) {
+                for recipient in found.recipients {
+                    let session = self.sessions.get_mut(recipient.subscriber().0);
+                    any |= session
+                        .is_some_and(|session| session.drop_oldest(self.messages, self.statistics));
+                }
+            }
+        }
+    }
+
     /// Notes that a session has been found, and how it wants the message: at the highest QoS of all
     /// its subscriptions that match [MQTT-3.3.4-2].
     fn mark(&mut self, stamp: u32, recipient: &Recipient, identified: &mut M::Identified) {
@@ -297,48 +330,96 @@ impl<M: Memory> Delivering<'_, M> {
         routing: &mut Routing<'_>,
         host: &mut impl Host,
     ) -> bool {
-        let Some(session) = self.sessions.get_mut(place) else { return false };
-        let mut outcome = Outcome::Waits;
-        if let Some(connection) = session.connection
-            && (!session.is_behind()
-                || wish.qos == QoS::AtMostOnce && !session.is_behind_fleeting())
-        {
+        let Some(session) = self.sessions.get(place) else { return false };
+        let fleeting = wish.qos == QoS::AtMostOnce;
+        let is_open = !session.is_behind() || fleeting && !session.is_behind_fleeting();
+        let connection = session.connection.filter(|_| is_open);
+        if fleeting {
+            self.deliver_fleeting(place, connection, wish, routing, host);
+        } else {
+            self.deliver_kept(place, connection, wish, routing, host);
+        }
+        true
+    }
+
+    /// Delivers at QoS 0. It only waits behind retained messages.
+    #[inline]
+    fn deliver_fleeting(
+        &mut self,
+        place: u32,
+        connection: Option<ConnectionId>,
+        wish: Wish<'_>,
+        routing: &mut Routing<'_>,
+        host: &mut impl Host,
+    ) {
+        let Some(session) = self.sessions.get_mut(place) else { return };
+        if let Some(connection) = connection {
             if routing.given.is_some_and(|given| given.payload.len() >= M::SHARED) {
                 routing.keep(self.messages);
             }
+            let Some(content) = routing.content(self.messages) else { return };
             let sink = host.sink(connection);
-            outcome = match routing.content(self.messages) {
-                Some(content) => session.send(routing.now, &content, wish, sink, self.statistics),
-                None => Outcome::Dropped,
-            };
+            match session.send(routing.now, &content, wish, sink, self.statistics) {
+                Outcome::Waits => {}
+                Outcome::Sent(_) | Outcome::Dropped => return,
+            }
+        }
+        if session.is_behind_fleeting() {
+            self.deliver_kept(place, None, wish, routing, host);
+        } else {
+            self.statistics.dropped_unread += u64::from(session.connection.is_some());
+        }
+    }
+
+    /// Delivers what is kept until the client has it: first of all, so that it can be sent again.
+    #[inline]
+    fn deliver_kept(
+        &mut self,
+        place: u32,
+        connection: Option<ConnectionId>,
+        wish: Wish<'_>,
+        routing: &mut Routing<'_>,
+        host: &mut impl Host,
+    ) {
+        let Self { sessions, messages, config, statistics } = self;
+        let Some(session) = sessions.get_mut(place) else { return };
+        let user = if connection.is_some() { Use::Sent } else { Use::Waiting };
+        let mut message = routing.user(wish.identifiers, user, *messages);
+        while message.is_none()
+            && config.overflow == Overflow::DropOldest
+            && session.drop_oldest(*messages, statistics)
+        {
+            message = routing.user(wish.identifiers, user, *messages);
+        }
+        let Some(message) = message else {
+            statistics.dropped_overflow += 1;
+            return;
+        };
+        let delivery = wish.delivery(message);
+        let size = messages.size(message);
+        let mut outcome = Outcome::Waits;
+        if let Some(connection) = connection
+            && session.takes(size, config)
+            && session.deliveries.has_room()
+            && let Some(content) = messages.get(message)
+        {
+            let (wish, sink) = (Wish::again(&delivery), host.sink(connection));
+            outcome = session.send(routing.now, &content, wish, sink, statistics);
         }
         match outcome {
-            Outcome::Sent(None) | Outcome::Dropped => {}
             Outcome::Sent(Some(id)) => {
-                if let Some(message) = routing.user(wish.identifiers, self.messages) {
-                    // Those that wait are behind those on their way, and none wait.
-                    let delivery = Delivery { id: Some(id), ..wish.delivery(message) };
-                    if session.deliveries.push(delivery) {
-                        session.sent += 1;
-                        return true;
-                    }
-                    self.messages.release(message);
-                }
-                // It has left; should it be lost, it cannot be sent again.
-                self.statistics.dropped_overflow += 1;
+                // Those that wait are behind those on their way, and none wait.
+                session.deliveries.push(Delivery { id: Some(id), ..delivery });
+                session.is_on_its_way(size);
             }
-            Outcome::Waits if wish.qos == QoS::AtMostOnce && !session.is_behind_fleeting() => {
-                self.statistics.dropped_unread += u64::from(session.connection.is_some());
-            }
+            Outcome::Sent(None) | Outcome::Dropped => messages.release(message, user),
             Outcome::Waits => {
-                let message = routing.user(wish.identifiers, self.messages);
-                let delivery = message.map(|message| wish.delivery(message));
-                let Some(delivery) = delivery else {
-                    self.statistics.dropped_overflow += 1;
-                    return true;
-                };
-                if !session.enqueue(delivery, self.messages, self.config, self.statistics) {
-                    self.messages.release(delivery.message);
+                let may_wait = user == Use::Waiting || messages.may_wait();
+                statistics.dropped_overflow += u64::from(!may_wait);
+                if !may_wait
+                    || !session.enqueue(routing.now, delivery, *messages, config, statistics)
+                {
+                    messages.release(message, user);
                 }
                 if let Some(connection) = session.connection {
                     let (messages, bytes) = (session.waiting, session.waiting_bytes);
@@ -346,7 +427,6 @@ impl<M: Memory> Delivering<'_, M> {
                 }
             }
         }
-        true
     }
 }
 
@@ -393,7 +473,7 @@ impl Routing<'_> {
     /// Keeps the message, if it is not kept yet.
     fn keep(&mut self, messages: &mut impl Messages) {
         if let (Some(given), None) = (&self.given, self.kept) {
-            self.kept = messages.insert(given, Identifiers::NONE);
+            self.kept = messages.insert(given, Identifiers::NONE, Use::Sent);
         }
     }
 
@@ -401,20 +481,18 @@ impl Routing<'_> {
     fn user(
         &mut self,
         identifiers: Identifiers<'_>,
+        user: Use,
         messages: &mut impl Messages,
     ) -> Option<MessageId> {
         if let Identifiers::Many(_) = identifiers {
             return match (&self.given, self.kept) {
-                (Some(given), _) => messages.insert(given, identifiers),
-                (None, Some(kept)) => messages.copy(kept, identifiers),
+                (Some(given), _) => messages.insert(given, identifiers, user),
+                (None, Some(kept)) => messages.copy(kept, identifiers, user),
                 (None, None) => None,
             };
         }
         self.keep(messages);
-        if let Some(kept) = self.kept {
-            messages.share(kept);
-        }
-        self.kept
+        self.kept.filter(|kept| messages.share(*kept, user))
     }
 }
 
@@ -540,37 +618,90 @@ impl<M: Memory> Session<M> {
     /// Lets a message wait, if there are not too many already. Whether it waits.
     pub(super) fn enqueue(
         &mut self,
+        now: Instant,
         delivery: Delivery,
         messages: &mut M::Messages,
-        config: &super::Config,
+        config: &Config,
         statistics: &mut Statistics,
     ) -> bool {
         let size = messages.size(delivery.message);
-        let full = |session: &Self| {
+        let is_full = |session: &mut Self| {
             session.waiting >= config.queue_messages
                 || session.waiting_bytes + size > config.queue_bytes
+                || !session.deliveries.has_room()
         };
-        let hopeless = size > config.queue_bytes || config.queue_messages == 0;
-        while config.overflow == Overflow::DropOldest && !hopeless && full(self) {
-            let oldest = (self.sent..self.deliveries.len())
-                .find(|index| self.deliveries.get(*index).is_some_and(|oldest| oldest.counts));
-            let Some(oldest) = oldest else { break };
-            let Some(size) =
-                self.deliveries.get(oldest).map(|oldest| messages.size(oldest.message))
-            else {
-                break;
-            };
-            if let Some(dropped) = self.take(oldest, size) {
-                messages.release(dropped.message);
-                statistics.dropped_overflow += 1;
-            }
+        if is_full(self) {
+            self.drop_expired(now, messages, statistics);
         }
-        if full(self) || !self.deliveries.push(delivery) {
+        let hopeless = size > config.queue_bytes || config.queue_messages == 0;
+        while config.overflow == Overflow::DropOldest
+            && !hopeless
+            && is_full(self)
+            && self.drop_oldest(messages, statistics)
+        {}
+        if is_full(self) || !self.deliveries.push(delivery) {
             statistics.dropped_overflow += 1;
             return false;
         }
+        let expires = messages.expires(delivery.message);
+        self.expires = earlier(self.expires, expires);
         self.waiting += 1;
         self.waiting_bytes += size;
         true
     }
+
+    /// Drops what has waited for longest. Whether there was something.
+    pub(super) fn drop_oldest(
+        &mut self,
+        messages: &mut M::Messages,
+        statistics: &mut Statistics,
+    ) -> bool {
+        let mut waiting = self.sent..self.deliveries.len();
+        let counts = |index: &usize| self.deliveries.get(*index).is_some_and(|it| it.counts);
+        let Some(index) = waiting.find(counts) else { return false };
+        let Some(oldest) = self.deliveries.get(index).copied() else { return false };
+        self.take(index, messages.size(oldest.message));
+        messages.release(oldest.message, Use::Sent);
+        statistics.dropped_overflow += 1;
+        true
+    }
+
+    /// Drops what has waited for too long. How many were looked at.
+    pub(super) fn drop_expired(
+        &mut self,
+        now: Instant,
+        messages: &mut M::Messages,
+        statistics: &mut Statistics,
+    ) -> usize {
+        if self.expires.is_none_or(|at| at > now) {
+            return 0;
+        }
+        let (count, mut index) = (self.deliveries.len(), 0);
+        let Self { deliveries, sent, waiting, waiting_bytes, expires, .. } = self;
+        *expires = None;
+        deliveries.retain(|delivery| {
+            index += 1;
+            let at = messages.expires(delivery.message);
+            if index <= *sent || !delivery.counts || at.is_none_or(|at| at > now) {
+                *expires = earlier(*expires, at.filter(|at| *at > now));
+                return true;
+            }
+            *waiting -= 1;
+            *waiting_bytes -= messages.size(delivery.message);
+            messages.release(delivery.message, Use::Sent);
+            statistics.dropped_expired += 1;
+            false
+        });
+        count
+    }
+
+    /// Whether so many bytes more may be on their way; if it is nothing else, any number.
+    fn takes(&self, size: usize, config: &Config) -> bool {
+        self.sent == 0 || self.sent_bytes + size <= config.in_flight_bytes
+    }
+}
+
+/// The earlier of two moments.
+pub(super) fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    [one, other].into_iter().flatten().min()
 }

@@ -250,16 +250,23 @@ impl<const N: usize> Alarms for Clocks<N> {
 
 /// Values in order.
 pub(super) trait Queue<T> {
+    /// Whether there is room for one more.
+    fn has_room(&mut self) -> bool;
     /// Appends a value; whether there was room.
     fn push(&mut self, value: T) -> bool;
     fn remove(&mut self, index: usize) -> Option<T>;
     fn clear(&mut self);
+    fn retain(&mut self, keep: impl FnMut(&T) -> bool);
     fn get(&self, index: usize) -> Option<&T>;
     fn get_mut(&mut self, index: usize) -> Option<&mut T>;
     fn len(&self) -> usize;
 }
 
 impl<T, const N: usize> Queue<T> for Vec<T, N> {
+    fn has_room(&mut self) -> bool {
+        !self.is_full()
+    }
+
     fn push(&mut self, value: T) -> bool {
         Self::push(self, value).is_ok()
     }
@@ -270,6 +277,10 @@ impl<T, const N: usize> Queue<T> for Vec<T, N> {
 
     fn clear(&mut self) {
         Self::clear(self);
+    }
+
+    fn retain(&mut self, keep: impl FnMut(&T) -> bool) {
+        Self::retain(self, keep);
     }
 
     fn get(&self, index: usize) -> Option<&T> {

@@ -51,11 +51,149 @@ struct Head {
     qos: QoS,
     retain: bool,
     expires: Option<Instant>,
-    users: u32,
+    /// How many deliveries there are of it, and how many others use it.
+    users: [u32; 2],
+}
+
+/// What a message is kept for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Use {
+    /// A delivery that waits.
+    Waiting,
+    /// A delivery that is on its way, at once.
+    Sent,
+    /// It is retained, or a will.
+    Standing,
+}
+
+impl Use {
+    /// Where its users are counted.
+    const fn index(self) -> usize {
+        matches!(self, Self::Standing) as usize
+    }
+}
+
+/// A number of messages, and of bytes.
+#[derive(Clone, Copy, Debug)]
+struct Amount {
+    messages: usize,
+    bytes: usize,
+}
+
+/// What is kept, and how much of it may be.
+///
+/// So that none of them starves the others, three eighths of everything are out of reach of messages
+/// that wait, three of retained ones and wills, two of those on their way; and an eighth is for these
+/// alone.
+#[derive(Debug)]
+struct Ledger {
+    limit: Amount,
+    all: Amount,
+    /// Those that have deliveries, and those that have other users; what has both is in both.
+    used: [Amount; 2],
+    /// What a delivery takes besides, in bytes.
+    record: usize,
+}
+
+impl Amount {
+    const NONE: Self = Self { messages: 0, bytes: 0 };
+
+    const fn without_eighths(self, eighths: usize) -> Self {
+        let Self { messages, bytes } = self;
+        Self { messages: messages - messages / 8 * eighths, bytes: bytes - bytes / 8 * eighths }
+    }
+
+    const fn plus(self, messages: usize, bytes: usize) -> Self {
+        let messages = self.messages.saturating_add(messages);
+        Self { messages, bytes: self.bytes.saturating_add(bytes) }
+    }
+
+    fn take(&mut self, messages: usize, bytes: usize) {
+        self.messages -= messages;
+        self.bytes -= bytes;
+    }
+
+    const fn is_within(self, most: Self) -> bool {
+        self.messages <= most.messages && self.bytes <= most.bytes
+    }
+}
+
+impl Ledger {
+    const fn new(messages: usize, bytes: usize, record: usize) -> Self {
+        let limit = Amount { messages, bytes };
+        Self { limit, all: Amount::NONE, used: [Amount::NONE; 2], record }
+    }
+
+    const fn record(&self, user: Use) -> usize {
+        match user {
+            Use::Waiting | Use::Sent => self.record,
+            Use::Standing => 0,
+        }
+    }
+
+    /// What there would be with more, in all and for one use; nothing if that is too much.
+    fn with(&self, user: Use, all: Amount, of_use: Amount) -> Option<(Amount, Amount)> {
+        let (of_all, of_these) = if user == Use::Sent { (0, 2) } else { (1, 3) };
+        let record = self.record(user);
+        let all = self.all.plus(all.messages, all.bytes + record);
+        let used = self.used[user.index()].plus(of_use.messages, of_use.bytes + record);
+        let fits = all.is_within(self.limit.without_eighths(of_all))
+            && used.is_within(self.limit.without_eighths(of_these));
+        fits.then_some((all, used))
+    }
+
+    /// Whether what has been kept as being on its way may wait instead.
+    fn may_wait(&self) -> bool {
+        self.all.is_within(self.limit.without_eighths(1))
+            && self.used[Use::Waiting.index()].is_within(self.limit.without_eighths(3))
+    }
+
+    /// Whether there is room for a message of so many bytes.
+    fn has_room(&self, bytes: usize, user: Use) -> bool {
+        let one = Amount { messages: 1, bytes };
+        self.with(user, one, one).is_some()
+    }
+
+    /// A message is kept for its first user.
+    fn insert(&mut self, bytes: usize, user: Use) {
+        let one = Amount { messages: 1, bytes };
+        if let Some((all, used)) = self.with(user, one, one) {
+            (self.all, self.used[user.index()]) = (all, used);
+        }
+    }
+
+    /// A message has one user more. Whether it may.
+    fn share(&mut self, head: &mut Head, bytes: usize, user: Use) -> bool {
+        let users = &mut head.users[user.index()];
+        let new = if *users == 0 { Amount { messages: 1, bytes } } else { Amount::NONE };
+        let Some((all, used)) = self.with(user, Amount::NONE, new) else { return false };
+        (self.all, self.used[user.index()]) = (all, used);
+        *users += 1;
+        true
+    }
+
+    /// A message has one user less. Whether that was the last.
+    fn release(&mut self, head: &mut Head, bytes: usize, user: Use) -> bool {
+        let record = self.record(user);
+        head.users[user.index()] -= 1;
+        let used = &mut self.used[user.index()];
+        used.take(0, record);
+        self.all.take(0, record);
+        if head.users[user.index()] == 0 {
+            used.take(1, bytes);
+        }
+        let last = head.users == [0; 2];
+        if last {
+            self.all.take(1, bytes);
+        }
+        last
+    }
 }
 
 impl Head {
-    fn new(content: &Content<'_>, identifiers: Identifiers<'_>) -> Self {
+    fn new(content: &Content<'_>, identifiers: Identifiers<'_>, user: Use) -> Self {
+        let mut users = [0; 2];
+        users[user.index()] = 1;
         Self {
             topic: content.topic.len() as u16,
             properties: wire::lasting_len(content.properties, identifiers) as u32,
@@ -63,7 +201,7 @@ impl Head {
             qos: content.qos,
             retain: content.retain,
             expires: content.expires,
-            users: 1,
+            users,
         }
     }
 
@@ -101,9 +239,17 @@ impl Head {
 
 /// Keeps messages as long as somebody uses them.
 pub(super) trait Messages {
+    /// Whether there is room for a message of so many bytes.
+    fn has_room(&self, bytes: usize, user: Use) -> bool;
+
     /// Keeps a message, with these identifiers among its properties, for one user. `None` if it does
     /// not fit.
-    fn insert(&mut self, content: &Content<'_>, identifiers: Identifiers<'_>) -> Option<MessageId>;
+    fn insert(
+        &mut self,
+        content: &Content<'_>,
+        identifiers: Identifiers<'_>,
+        user: Use,
+    ) -> Option<MessageId>;
 
     /// A message that is in use.
     fn get(&self, id: MessageId) -> Option<Content<'_>>;
@@ -114,22 +260,30 @@ pub(super) trait Messages {
     /// The number of bytes that a message takes.
     fn size(&self, id: MessageId) -> usize;
 
-    /// Keeps a message once more, with these identifiers, for one user.
-    fn copy(&mut self, id: MessageId, identifiers: Identifiers<'_>) -> Option<MessageId>;
+    /// Keeps a message once more, with these identifiers, for one delivery.
+    fn copy(&mut self, id: MessageId, identifiers: Identifiers<'_>, user: Use)
+    -> Option<MessageId>;
 
-    /// There is one user more.
-    fn share(&mut self, id: MessageId);
+    /// There is one user more, if there is room.
+    #[must_use]
+    fn share(&mut self, id: MessageId, user: Use) -> bool;
+
+    /// When a message expires.
+    fn expires(&self, id: MessageId) -> Option<Instant>;
 
     /// It expires then.
     fn set_expiry(&mut self, id: MessageId, at: Instant);
 
+    /// Whether a message that was kept as being on its way may wait instead.
+    fn may_wait(&self) -> bool;
+
     /// There is one user less; without any the message goes.
-    fn release(&mut self, id: MessageId);
+    fn release(&mut self, id: MessageId, user: Use);
 
     /// The number of messages.
     fn len(&self) -> usize;
 
-    /// The number of bytes of all messages.
+    /// The number of bytes of everything.
     fn bytes(&self) -> usize;
 }
 
@@ -138,7 +292,7 @@ pub(super) trait Messages {
 pub struct Arena<const MESSAGES: usize, const BYTES: usize> {
     slots: [Option<Slot>; MESSAGES],
     bytes: [u8; BYTES],
-    end: usize,
+    ledger: Ledger,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -149,7 +303,8 @@ struct Slot {
 
 impl<const MESSAGES: usize, const BYTES: usize> Arena<MESSAGES, BYTES> {
     pub(super) const fn new() -> Self {
-        Self { slots: [None; MESSAGES], bytes: [0; BYTES], end: 0 }
+        let ledger = Ledger::new(MESSAGES, BYTES, 0);
+        Self { slots: [None; MESSAGES], bytes: [0; BYTES], ledger }
     }
 
     fn slot(&self, id: MessageId) -> Option<&Slot> {
@@ -158,16 +313,28 @@ impl<const MESSAGES: usize, const BYTES: usize> Arena<MESSAGES, BYTES> {
 }
 
 impl<const MESSAGES: usize, const BYTES: usize> Messages for Arena<MESSAGES, BYTES> {
-    fn insert(&mut self, content: &Content<'_>, identifiers: Identifiers<'_>) -> Option<MessageId> {
+    fn has_room(&self, bytes: usize, user: Use) -> bool {
+        self.ledger.has_room(bytes, user)
+    }
+
+    fn insert(
+        &mut self,
+        content: &Content<'_>,
+        identifiers: Identifiers<'_>,
+        user: Use,
+    ) -> Option<MessageId> {
+        let (start, head) = (self.bytes(), Head::new(content, identifiers, user));
+        let len = head.all_len();
+        if !self.has_room(len, user) {
+            return None;
+        }
         let place = self.slots.iter().position(Option::is_none)?;
-        let slot = Slot { start: self.end as u32, head: Head::new(content, identifiers) };
-        let end = self.end + slot.head.all_len();
-        let span = self.bytes.get_mut(self.end..end)?;
-        let (head, payload) = span.split_at_mut_checked(slot.head.len())?;
-        slot.head.write(content, identifiers, head);
+        let span = self.bytes.get_mut(start..start + len)?;
+        let (front, payload) = span.split_at_mut_checked(head.len())?;
+        head.write(content, identifiers, front);
         slice::copy(payload, content.payload.as_bytes());
-        *self.slots.get_mut(place)? = Some(slot);
-        self.end = end;
+        *self.slots.get_mut(place)? = Some(Slot { start: start as u32, head });
+        self.ledger.insert(len, user);
         Some(MessageId(place as u32))
     }
 
@@ -180,36 +347,51 @@ impl<const MESSAGES: usize, const BYTES: usize> Messages for Arena<MESSAGES, BYT
     }
 
     fn measure(content: &Content<'_>, identifiers: Identifiers<'_>) -> usize {
-        Head::new(content, identifiers).all_len()
+        Head::new(content, identifiers, Use::Waiting).all_len()
     }
 
     fn size(&self, id: MessageId) -> usize {
         self.slot(id).map_or(0, |slot| slot.head.all_len())
     }
 
-    fn copy(&mut self, id: MessageId, identifiers: Identifiers<'_>) -> Option<MessageId> {
+    fn copy(
+        &mut self,
+        id: MessageId,
+        identifiers: Identifiers<'_>,
+        user: Use,
+    ) -> Option<MessageId> {
         let place = self.slots.iter().position(Option::is_none)?;
         let old = *self.slot(id)?;
         let added = wire::lasting_len(Properties::EMPTY, identifiers);
         let properties = old.head.properties + added as u32;
-        let head = Head { properties, users: 1, ..old.head };
-        let new = Slot { start: self.end as u32, head };
+        let head = Head { properties, users: [1, 0], ..old.head };
+        let (start, len) = (self.bytes(), head.all_len());
+        if !self.has_room(len, user) {
+            return None;
+        }
         let (from, front) = (old.start as usize, old.head.len());
-        let (middle, end) = (self.end + front, self.end + new.head.all_len());
-        self.bytes.get(..end)?;
-        slice::shift_up(&mut self.bytes, from..from + front, self.end);
+        let middle = start + front;
+        slice::shift_up(&mut self.bytes, from..from + front, start);
         slice::shift_up(&mut self.bytes, from + front..from + old.head.all_len(), middle + added);
         let span = self.bytes.get_mut(middle..middle + added)?;
         wire::write_lasting(Properties::EMPTY, identifiers, span);
-        *self.slots.get_mut(place)? = Some(new);
-        self.end = end;
+        *self.slots.get_mut(place)? = Some(Slot { start: start as u32, head });
+        self.ledger.insert(len, user);
         Some(MessageId(place as u32))
     }
 
-    fn share(&mut self, id: MessageId) {
-        if let Some(Some(slot)) = self.slots.get_mut(id.0 as usize) {
-            slot.head.users += 1;
-        }
+    fn share(&mut self, id: MessageId, user: Use) -> bool {
+        let Some(Some(slot)) = self.slots.get_mut(id.0 as usize) else { return false };
+        let len = slot.head.all_len();
+        self.ledger.share(&mut slot.head, len, user)
+    }
+
+    fn may_wait(&self) -> bool {
+        self.ledger.may_wait()
+    }
+
+    fn expires(&self, id: MessageId) -> Option<Instant> {
+        self.slot(id)?.head.expires
     }
 
     fn set_expiry(&mut self, id: MessageId, at: Instant) {
@@ -218,17 +400,16 @@ impl<const MESSAGES: usize, const BYTES: usize> Messages for Arena<MESSAGES, BYT
         }
     }
 
-    fn release(&mut self, id: MessageId) {
+    fn release(&mut self, id: MessageId, user: Use) {
+        let end = self.bytes();
         let Some(place) = self.slots.get_mut(id.0 as usize) else { return };
         let Some(slot) = place else { return };
-        slot.head.users -= 1;
-        if slot.head.users > 0 {
+        let (start, len) = (slot.start as usize, slot.head.all_len());
+        if !self.ledger.release(&mut slot.head, len, user) {
             return;
         }
-        let (start, len) = (slot.start as usize, slot.head.all_len());
         *place = None;
-        slice::shift(&mut self.bytes, start + len..self.end, start);
-        self.end -= len;
+        slice::shift(&mut self.bytes, start + len..end, start);
         for slot in self.slots.iter_mut().flatten() {
             if slot.start as usize > start {
                 slot.start -= len as u32;
@@ -241,6 +422,6 @@ impl<const MESSAGES: usize, const BYTES: usize> Messages for Arena<MESSAGES, BYT
     }
 
     fn bytes(&self) -> usize {
-        self.end
+        self.ledger.all.bytes
     }
 }

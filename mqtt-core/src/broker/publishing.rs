@@ -1,9 +1,9 @@
 //! What a client publishes, and what is retained of it.
 
 use super::{
-    Action, Broker, Host, Memory, Verdict,
+    Action, Broker, Host, Memory, TICK, Verdict,
     memory::{Names, Queue, Slab},
-    message::{Content, MessageId, Messages},
+    message::{Content, MessageId, Messages, Use},
     session::{Delivery, Replay, Subject},
 };
 use crate::{
@@ -126,7 +126,9 @@ impl<M: Memory> Broker<M> {
         if !self.may_retain(old, M::Messages::measure(content, Identifiers::NONE)) {
             return false;
         }
-        let Some(message) = self.messages.insert(content, Identifiers::NONE) else { return false };
+        let Some(message) = self.messages.insert(content, Identifiers::NONE, Use::Standing) else {
+            return false;
+        };
         self.keep_retained(hash, old, message)
     }
 
@@ -135,11 +137,12 @@ impl<M: Memory> Broker<M> {
         let hash = self.retained_names.hash(topic.as_bytes());
         let old = self.find_retained(hash, topic);
         let is_empty = self.messages.get(message).is_none_or(|kept| kept.payload.is_empty());
-        if !is_empty && self.may_retain(old, self.messages.size(message)) {
-            self.messages.share(message);
-            if self.keep_retained(hash, old, message) {
-                return;
-            }
+        if !is_empty
+            && self.may_retain(old, self.messages.size(message))
+            && self.messages.share(message, Use::Standing)
+            && self.keep_retained(hash, old, message)
+        {
+            return;
         }
         self.statistics.not_retained += u64::from(!is_empty);
         self.retain_no_more(topic);
@@ -160,16 +163,16 @@ impl<M: Memory> Broker<M> {
         {
             let old = core::mem::replace(kept, message);
             self.retained_bytes = self.retained_bytes + size - self.messages.size(old);
-            self.messages.release(old);
+            self.messages.release(old, Use::Standing);
             return true;
         }
         let Ok(place) = self.retained.insert(message) else {
-            self.messages.release(message);
+            self.messages.release(message, Use::Standing);
             return false;
         };
         if !self.retained_names.insert(hash, place) {
             self.retained.remove(place);
-            self.messages.release(message);
+            self.messages.release(message, Use::Standing);
             return false;
         }
         self.retained_bytes += size;
@@ -190,7 +193,7 @@ impl<M: Memory> Broker<M> {
         self.retained_names.remove(hash, place);
         if let Some(message) = self.retained.remove(place) {
             self.retained_bytes -= self.messages.size(message);
-            self.messages.release(message);
+            self.messages.release(message, Use::Standing);
         }
     }
 
@@ -219,8 +222,10 @@ impl<M: Memory> Broker<M> {
             });
             match subscription {
                 Some((Found::Message(next, message), options)) => {
+                    if !self.replay_one(now, place, message, &options, host) {
+                        return self.wake(place, now + TICK);
+                    }
                     self.set_replay(place, next + 1);
-                    self.replay_one(now, place, message, &options, host);
                 }
                 Some((Found::Looked(next), _)) => {
                     self.set_replay(place, next);
@@ -283,7 +288,8 @@ impl<M: Memory> Broker<M> {
         Found::Nothing
     }
 
-    /// Lets a retained message wait for a session that nothing waits for, and sends it.
+    /// Lets a retained message wait for a session that nothing waits for, and sends it. Whether there is
+    /// memory for that.
     fn replay_one(
         &mut self,
         now: Instant,
@@ -291,8 +297,8 @@ impl<M: Memory> Broker<M> {
         message: MessageId,
         options: &Options,
         host: &mut impl Host,
-    ) {
-        let Some(session) = self.sessions.get_mut(place) else { return };
+    ) -> bool {
+        let Some(session) = self.sessions.get_mut(place) else { return false };
         let qos = self.messages.get(message).map_or(QoS::AtMostOnce, |content| content.qos);
         let delivery = Delivery {
             message,
@@ -303,12 +309,12 @@ impl<M: Memory> Broker<M> {
             identifier: options.identifier.unwrap_or(0),
             group: None,
         };
-        if session.deliveries.push(delivery) {
-            self.messages.share(message);
-            while self.send_next(now, place, host) {}
-        } else {
-            self.statistics.dropped_overflow += 1;
+        if !session.deliveries.has_room() || !self.messages.share(message, Use::Sent) {
+            return false;
         }
+        session.deliveries.push(delivery);
+        while self.send_next(now, place, host) {}
+        true
     }
 }
 

@@ -21,11 +21,14 @@ pub struct Session<M: Sealed> {
     pub(super) identity: u32,
     /// Messages on their way, in the order of sending, and behind them those that wait.
     pub(super) deliveries: M::Deliveries,
-    /// How many are on their way.
+    /// How many are on their way, and how many bytes these have.
     pub(super) sent: usize,
+    pub(super) sent_bytes: usize,
     /// How many of the waiting ones count, and how many bytes these have.
     pub(super) waiting: usize,
     pub(super) waiting_bytes: usize,
+    /// None of these expires before.
+    pub(super) expires: Option<Instant>,
     /// How many subscriptions it has, and how many bytes their filters.
     pub(super) subscriptions: usize,
     pub(super) filter_bytes: usize,
@@ -102,10 +105,17 @@ impl<M: Sealed> Session<M> {
         let delivery = self.deliveries.remove(index)?;
         if index < self.sent {
             self.sent -= 1;
+            self.sent_bytes -= size;
         } else {
             self.no_longer_waits(&delivery, size);
         }
         Some(delivery)
+    }
+
+    /// The delivery of so many bytes behind those on their way is on its way, too.
+    pub(super) fn is_on_its_way(&mut self, size: usize) {
+        self.sent += 1;
+        self.sent_bytes += size;
     }
 
     /// A delivery of so many bytes waits no longer.

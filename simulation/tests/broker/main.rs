@@ -33,6 +33,7 @@ mod authentication;
 mod edges;
 mod hosting;
 mod limits;
+mod memory;
 mod messages;
 mod retained;
 mod sessions;

@@ -128,8 +128,12 @@ impl<T> Slab<T> for Places<T> {
 }
 
 impl<T> Queue<T> for VecDeque<T> {
+    fn has_room(&mut self) -> bool {
+        self.try_reserve(1).is_ok()
+    }
+
     fn push(&mut self, value: T) -> bool {
-        let room = self.try_reserve(1).is_ok();
+        let room = self.has_room();
         if room {
             self.push_back(value);
         }
@@ -147,6 +151,13 @@ impl<T> Queue<T> for VecDeque<T> {
     fn clear(&mut self) {
         self.clear();
         self.shrink_to(KEPT);
+    }
+
+    fn retain(&mut self, keep: impl FnMut(&T) -> bool) {
+        self.retain(keep);
+        if self.is_empty() {
+            *self = Self::new();
+        }
     }
 
     fn get(&self, index: usize) -> Option<&T> {

@@ -2,10 +2,13 @@
 
 use alloc::{boxed::Box, vec::Vec};
 
-use super::{Content, Head, MessageId, Messages};
+use super::{Content, Head, Ledger, MessageId, Messages, Use};
 use crate::{
     Instant,
-    broker::memory::{Slab, heap::Places},
+    broker::{
+        memory::{Slab, heap::Places},
+        session::Delivery,
+    },
     sink::Payload,
     wire::Identifiers,
 };
@@ -14,8 +17,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Shared {
     messages: Places<Kept>,
-    bytes: usize,
-    limit: usize,
+    ledger: Ledger,
 }
 
 #[derive(Debug)]
@@ -28,8 +30,8 @@ struct Kept {
 }
 
 impl Kept {
-    fn new(content: &Content<'_>, identifiers: Identifiers<'_>) -> Option<Self> {
-        let head = Head::new(content, identifiers);
+    fn new(content: &Content<'_>, identifiers: Identifiers<'_>, user: Use) -> Option<Self> {
+        let head = Head::new(content, identifiers, user);
         let payload = content.payload.as_bytes();
         #[cfg(target_has_atomic = "ptr")]
         let (payload, shared) = match content.payload.owner() {
@@ -68,6 +70,9 @@ impl Kept {
     }
 }
 
+/// What a delivery takes in the queue of its session, which doubles.
+const RECORD: usize = 2 * size_of::<Delivery>();
+
 /// The number of bytes that a message takes.
 fn size(head: &Head) -> usize {
     size_of::<Option<Kept>>() + head.all_len()
@@ -79,26 +84,35 @@ const MAX_COPIED: usize = 64;
 
 impl Shared {
     pub(in crate::broker) const fn new(limit: usize) -> Self {
-        Self { messages: Places::new(), bytes: 0, limit }
+        Self { messages: Places::new(), ledger: Ledger::new(usize::MAX, limit, RECORD) }
     }
 
-    fn add(&mut self, kept: Kept) -> Option<MessageId> {
+    fn add(&mut self, kept: Kept, user: Use) -> Option<MessageId> {
         let size = kept.size();
-        if size > self.limit.saturating_sub(self.bytes) {
+        if !self.ledger.has_room(size, user) {
             return None;
         }
         let id = self.messages.insert(kept).ok()?;
-        self.bytes += size;
+        self.ledger.insert(size, user);
         Some(MessageId(id))
     }
 }
 
 impl Messages for Shared {
-    fn insert(&mut self, content: &Content<'_>, identifiers: Identifiers<'_>) -> Option<MessageId> {
-        if Self::measure(content, identifiers) > self.limit.saturating_sub(self.bytes) {
+    fn has_room(&self, bytes: usize, user: Use) -> bool {
+        self.ledger.has_room(bytes, user)
+    }
+
+    fn insert(
+        &mut self,
+        content: &Content<'_>,
+        identifiers: Identifiers<'_>,
+        user: Use,
+    ) -> Option<MessageId> {
+        if !self.has_room(Self::measure(content, identifiers), user) {
             return None;
         }
-        self.add(Kept::new(content, identifiers)?)
+        self.add(Kept::new(content, identifiers, user)?, user)
     }
 
     fn get(&self, id: MessageId) -> Option<Content<'_>> {
@@ -106,22 +120,39 @@ impl Messages for Shared {
     }
 
     fn measure(content: &Content<'_>, identifiers: Identifiers<'_>) -> usize {
-        size(&Head::new(content, identifiers))
+        size(&Head::new(content, identifiers, Use::Waiting))
     }
 
     fn size(&self, id: MessageId) -> usize {
         self.messages.get(id.0).map_or(0, Kept::size)
     }
 
-    fn copy(&mut self, id: MessageId, identifiers: Identifiers<'_>) -> Option<MessageId> {
-        let kept = Kept::new(&self.messages.get(id.0)?.content(), identifiers)?;
-        self.add(kept)
+    fn copy(
+        &mut self,
+        id: MessageId,
+        identifiers: Identifiers<'_>,
+        user: Use,
+    ) -> Option<MessageId> {
+        let content = self.messages.get(id.0)?.content();
+        if !self.has_room(Self::measure(&content, identifiers), user) {
+            return None;
+        }
+        let kept = Kept::new(&content, identifiers, user)?;
+        self.add(kept, user)
     }
 
-    fn share(&mut self, id: MessageId) {
-        if let Some(kept) = self.messages.get_mut(id.0) {
-            kept.head.users += 1;
-        }
+    fn share(&mut self, id: MessageId, user: Use) -> bool {
+        let Some(kept) = self.messages.get_mut(id.0) else { return false };
+        let size = kept.size();
+        self.ledger.share(&mut kept.head, size, user)
+    }
+
+    fn may_wait(&self) -> bool {
+        self.ledger.may_wait()
+    }
+
+    fn expires(&self, id: MessageId) -> Option<Instant> {
+        self.messages.get(id.0)?.head.expires
     }
 
     fn set_expiry(&mut self, id: MessageId, at: Instant) {
@@ -130,11 +161,10 @@ impl Messages for Shared {
         }
     }
 
-    fn release(&mut self, id: MessageId) {
+    fn release(&mut self, id: MessageId, user: Use) {
         let Some(kept) = self.messages.get_mut(id.0) else { return };
-        kept.head.users -= 1;
-        if kept.head.users == 0 {
-            self.bytes -= kept.size();
+        let size = kept.size();
+        if self.ledger.release(&mut kept.head, size, user) {
             self.messages.remove(id.0);
         }
     }
@@ -144,7 +174,7 @@ impl Messages for Shared {
     }
 
     fn bytes(&self) -> usize {
-        self.bytes
+        self.ledger.all.bytes
     }
 }
 
