@@ -3,6 +3,7 @@
 mod closing;
 mod connecting;
 mod delivering;
+mod expiring;
 mod host;
 mod inspecting;
 mod memory;
@@ -263,6 +264,7 @@ pub struct Broker<M: Memory> {
     retained_names: M::Topics,
     /// How many bytes these messages have.
     retained_bytes: usize,
+    sweep: expiring::Sweep,
     statistics: Statistics,
     /// Counts publishes, so that a session knows whether it has been found for this one.
     stamp: u32,
@@ -311,6 +313,7 @@ impl<const C: usize, const S: usize, const F: usize, const M: usize, const B: us
             retained: memory::Array::new(),
             retained_names: heapless::Vec::new(),
             retained_bytes: 0,
+            sweep: expiring::Sweep::new(),
             statistics: Statistics::NONE,
             stamp: 0,
             identified: heapless::Vec::new(),
@@ -339,6 +342,7 @@ impl Broker<Large> {
             retained: memory::heap::Places::new(),
             retained_names: memory::heap::Table::new(seed),
             retained_bytes: 0,
+            sweep: expiring::Sweep::new(),
             statistics: Statistics::NONE,
             stamp: 0,
             identified: alloc::collections::VecDeque::new(),
@@ -441,6 +445,7 @@ impl<M: Memory> Broker<M> {
         if self.deadline().is_none_or(|due| due > now) {
             return;
         }
+        self.tick_expiry(now);
         for _ in 0..ALARMS {
             let Some((_, place)) = self.handshakes.first().filter(|(at, _)| *at <= now) else {
                 break;
@@ -460,7 +465,8 @@ impl<M: Memory> Broker<M> {
     /// When [`tick`](Self::tick) is to be called.
     pub fn deadline(&self) -> Option<Instant> {
         let alarms = [self.handshakes.first(), self.alarms.first()];
-        alarms.into_iter().flatten().map(|(at, _)| at).min()
+        let due = alarms.into_iter().flatten().map(|(at, _)| at);
+        due.chain(self.sweep.due()).min()
     }
 
     /// What has happened so far.

@@ -201,7 +201,9 @@ impl<M: Memory> Broker<M> {
     fn publish_will(&mut self, now: Instant, will: Will, host: &mut impl Host) {
         let Will { message, expiry, .. } = will;
         if let Some(expiry) = expiry {
-            self.messages.set_expiry(message, now + u64::from(expiry) * 1_000);
+            let at = now + u64::from(expiry) * 1_000;
+            self.messages.set_expiry(message, at);
+            self.expect_expiry(Some(at));
         }
         let kept = self.messages.get(message);
         let name = kept.map(|Content { topic, .. }| M::Topic::new(topic.as_bytes()));

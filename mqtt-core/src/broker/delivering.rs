@@ -52,6 +52,13 @@ impl<M: Memory> Broker<M> {
         host: &mut impl Host,
     ) -> bool {
         let Content { topic, qos, retain, .. } = content;
+        if qos > QoS::AtMostOnce
+            && !self
+                .messages
+                .has_room(M::Messages::measure(&content, Identifiers::NONE), Use::Waiting)
+        {
+            self.reclaim(now);
+        }
         let mut routing = Routing { now, qos, retain, given: Some(content), kept: None };
         let any = self.route_to(topic, publisher, &mut routing, host);
         if let Some(kept) = routing.kept {
@@ -393,7 +400,7 @@ impl<M: Memory> Delivering<'_, M> {
         }
         let Some(message) = message else {
             statistics.dropped_overflow += 1;
-            return;
+            return session.tell_behind(host);
         };
         let delivery = wish.delivery(message);
         let size = messages.size(message);
@@ -421,10 +428,7 @@ impl<M: Memory> Delivering<'_, M> {
                 {
                     messages.release(message, user);
                 }
-                if let Some(connection) = session.connection {
-                    let (messages, bytes) = (session.waiting, session.waiting_bytes);
-                    host.notice(&Notice::Behind { connection, messages, bytes });
-                }
+                session.tell_behind(host);
             }
         }
     }
@@ -612,6 +616,14 @@ impl<M: Memory> Session<M> {
             }
             Err(PublishError::Invalid(_)) => Outcome::Dropped,
             Err(_) => Outcome::Waits,
+        }
+    }
+
+    /// Tells the host that a message was to wait for a client that is connected.
+    fn tell_behind(&self, host: &mut impl Host) {
+        if let Some(connection) = self.connection {
+            let (messages, bytes) = (self.waiting, self.waiting_bytes);
+            host.notice(&Notice::Behind { connection, messages, bytes });
         }
     }
 

@@ -75,7 +75,8 @@ impl<M: Memory> Broker<M> {
             return ReasonCode::TopicNameInvalid;
         }
         let content = Content::new(now, topic, payload, qos, retain, properties);
-        if retain && !self.retain(&content) {
+        self.expect_expiry(content.expires);
+        if retain && !self.retain(now, &content) {
             self.statistics.not_retained += 1;
             return ReasonCode::QuotaExceeded;
         }

@@ -85,7 +85,7 @@ struct Amount {
 /// So that none of them starves the others, three eighths of everything are out of reach of messages
 /// that wait, three of retained ones and wills, two of those on their way; and an eighth is for these
 /// alone.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Ledger {
     limit: Amount,
     all: Amount,
@@ -152,6 +152,11 @@ impl Ledger {
     fn has_room(&self, bytes: usize, user: Use) -> bool {
         let one = Amount { messages: 1, bytes };
         self.with(user, one, one).is_some()
+    }
+
+    /// Whether there would be without another one of these.
+    fn has_room_without(mut self, mut old: Head, old_bytes: usize, bytes: usize) -> bool {
+        self.release(&mut old, old_bytes, Use::Standing) && self.has_room(bytes, Use::Standing)
     }
 
     /// A message is kept for its first user.
@@ -242,6 +247,10 @@ pub(super) trait Messages {
     /// Whether there is room for a message of so many bytes.
     fn has_room(&self, bytes: usize, user: Use) -> bool;
 
+    /// Whether there is room for one of so many bytes in place of one that is not kept for
+    /// deliveries.
+    fn has_room_without(&self, id: MessageId, bytes: usize) -> bool;
+
     /// Keeps a message, with these identifiers among its properties, for one user. `None` if it does
     /// not fit.
     fn insert(
@@ -315,6 +324,12 @@ impl<const MESSAGES: usize, const BYTES: usize> Arena<MESSAGES, BYTES> {
 impl<const MESSAGES: usize, const BYTES: usize> Messages for Arena<MESSAGES, BYTES> {
     fn has_room(&self, bytes: usize, user: Use) -> bool {
         self.ledger.has_room(bytes, user)
+    }
+
+    fn has_room_without(&self, id: MessageId, bytes: usize) -> bool {
+        self.slot(id).is_some_and(|Slot { head, .. }| {
+            self.ledger.has_room_without(*head, head.all_len(), bytes)
+        })
     }
 
     fn insert(

@@ -1,7 +1,7 @@
 //! What a client publishes, and what is retained of it.
 
 use super::{
-    Action, Broker, Host, Memory, TICK, Verdict,
+    Action, Broker, Host, Memory, Verdict,
     memory::{Names, Queue, Slab},
     message::{Content, MessageId, Messages, Use},
     session::{Delivery, Replay, Subject},
@@ -96,7 +96,8 @@ impl<M: Memory> Broker<M> {
         self.statistics.received += 1;
         self.statistics.received_bytes += payload.len() as u64;
         let content = Content::new(now, topic, payload.into(), qos, retain, properties);
-        if retain && !self.retain(&content) {
+        self.expect_expiry(content.expires);
+        if retain && !self.retain(now, &content) {
             self.statistics.not_retained += 1;
             // Who cannot be told is not to lose what those hear who subscribe already.
             let session = self.sessions.get(from.session);
@@ -116,20 +117,31 @@ impl<M: Memory> Broker<M> {
 
     /// Keeps a message for those who subscribe later, in place of the one before; an empty one only
     /// takes that away [MQTT-3.3.1-5] [MQTT-3.3.1-6] [MQTT-3.3.1-7]. Whether that was possible.
-    pub(super) fn retain(&mut self, content: &Content<'_>) -> bool {
-        let hash = self.retained_names.hash(content.topic.as_bytes());
+    pub(super) fn retain(&mut self, now: Instant, content: &Content<'_>) -> bool {
         if content.payload.is_empty() {
             self.retain_no_more(content.topic);
             return true;
         }
-        let old = self.find_retained(hash, content.topic);
-        if !self.may_retain(old, M::Messages::measure(content, Identifiers::NONE)) {
+        let hash = self.retained_names.hash(content.topic.as_bytes());
+        let size = M::Messages::measure(content, Identifiers::NONE);
+        if !self.messages.has_room(size, Use::Standing)
+            || !self.may_retain(self.find_retained(hash, content.topic), size)
+        {
+            self.reclaim(now);
+        }
+        let mut old = self.find_retained(hash, content.topic);
+        if !self.may_retain(old, size) {
             return false;
         }
-        let Some(message) = self.messages.insert(content, Identifiers::NONE, Use::Standing) else {
-            return false;
-        };
-        self.keep_retained(hash, old, message)
+        if let Some(message) = old.and_then(|place| self.retained.get(place))
+            && !self.messages.has_room(size, Use::Standing)
+            && self.messages.has_room_without(*message, size)
+        {
+            self.retain_no_more(content.topic);
+            old = None;
+        }
+        let message = self.messages.insert(content, Identifiers::NONE, Use::Standing);
+        message.is_some_and(|message| self.keep_retained(hash, old, message))
     }
 
     /// The same for a message that is kept already; if that is not possible, none is retained.
@@ -189,8 +201,17 @@ impl<M: Memory> Broker<M> {
     /// Nothing is retained for a topic any more.
     fn retain_no_more(&mut self, topic: Topic<'_>) {
         let hash = self.retained_names.hash(topic.as_bytes());
-        let Some(place) = self.find_retained(hash, topic) else { return };
-        self.retained_names.remove(hash, place);
+        if let Some(place) = self.find_retained(hash, topic) {
+            self.forget_retained(place);
+        }
+    }
+
+    /// Nothing is retained at this place any more.
+    pub(super) fn forget_retained(&mut self, place: u32) {
+        let message = self.retained.get(place).and_then(|message| self.messages.get(*message));
+        if let Some(Content { topic, .. }) = message {
+            self.retained_names.remove(self.retained_names.hash(topic.as_bytes()), place);
+        }
         if let Some(message) = self.retained.remove(place) {
             self.retained_bytes -= self.messages.size(message);
             self.messages.release(message, Use::Standing);
@@ -218,12 +239,12 @@ impl<M: Memory> Broker<M> {
             let subscriber = Subscriber(place);
             let subscription = self.router.subscription(subscriber, replay.filter);
             let subscription = subscription.map(|(filter, options)| {
-                (self.next_retained(filter, replay.next, &mut looks), options)
+                (self.next_retained(now, filter, replay.next, &mut looks), options)
             });
             match subscription {
                 Some((Found::Message(next, message), options)) => {
                     if !self.replay_one(now, place, message, &options, host) {
-                        return self.wake(place, now + TICK);
+                        return self.wake(place, now);
                     }
                     self.set_replay(place, next + 1);
                 }
@@ -260,7 +281,9 @@ impl<M: Memory> Broker<M> {
         }
     }
 
-    fn next_retained(&self, filter: Filter<'_>, from: u32, looks: &mut u32) -> Found {
+    fn next_retained(&self, now: Instant, filter: Filter<'_>, from: u32, looks: &mut u32) -> Found {
+        let is_over =
+            |message: &MessageId| self.messages.expires(*message).is_some_and(|at| at <= now);
         if !filter.has_wildcard() {
             // It is for one topic, which is found at once, the first time.
             let topic = Topic::from_validated(filter.as_bytes());
@@ -268,6 +291,7 @@ impl<M: Memory> Broker<M> {
             let place = self.find_retained(hash, topic).filter(|_| from == 0);
             let message = place.and_then(|place| Some((place, *self.retained.get(place)?)));
             return message
+                .filter(|(_, message)| !is_over(message))
                 .map_or(Found::Nothing, |(place, message)| Found::Message(place, message));
         }
         let mut next = self.retained.next(from);
@@ -280,6 +304,7 @@ impl<M: Memory> Broker<M> {
             let content = message.and_then(|message| self.messages.get(message));
             if let (Some(message), Some(content)) = (message, content)
                 && filter.matches(content.topic)
+                && !is_over(&message)
             {
                 return Found::Message(place, message);
             }

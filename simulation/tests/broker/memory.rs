@@ -183,3 +183,125 @@ fn what_is_sent_can_be_sent_again() {
         }
     });
 }
+
+/// For so many seconds a message is worth delivering.
+fn brief<'a>(name: &'a str, text: &'a str, seconds: &'a [Property<'a>]) -> Publish<'a> {
+    Publish { properties: seconds.into(), ..message(name, text, QoS::AtLeastOnce) }
+}
+
+const SECONDS: [Property<'static>; 1] = [Property::MessageExpiryInterval(10)];
+const SECOND: [Property<'static>; 1] = [Property::MessageExpiryInterval(1)];
+
+/// [MQTT-3.3.2-5]: without anybody asking for it.
+#[test]
+fn what_has_expired_is_not_kept() {
+    both!(Config::default(), party => {
+        let who = sleeper(&mut party, "one");
+        let publisher = party.guest(Version::V5, "publisher", false);
+        party.say(publisher, "a", "lasts", QoS::AtLeastOnce);
+        party.publish(publisher, &brief("a", "waits", &SECONDS)).expect("room");
+        party.publish(publisher, &Publish { retain: true, ..brief("b", "retained", &SECONDS) }).expect("room");
+        party.drive();
+        party.run(9_000);
+        assert_eq!((party.broker.retained(), party.broker.statistics().dropped_expired), (1, 0));
+        party.run(12_000);
+        assert_eq!((party.broker.retained(), party.broker.statistics().dropped_expired), (0, 2));
+        party.come(who, &named(Version::V5, "one", true));
+        assert_eq!(party.texts(who), ["lasts"]);
+        assert_eq!(party.broker.bytes(), 0);
+    });
+}
+
+/// However many there are, some at a time.
+#[test]
+fn what_has_expired_goes_in_pieces() {
+    let mut party = Party::<Large>::new(Config::default());
+    let publisher = party.guest(Version::V5, "publisher", false);
+    for number in 0..2_500 {
+        let name = format!("r/{number}");
+        party
+            .publish(publisher, &Publish { retain: true, ..brief(&name, "x", &SECONDS) })
+            .expect("room");
+        party.events(publisher);
+    }
+    party.run(10_000);
+    let mut steps = 0;
+    while party.broker.retained() > 0 {
+        party.run(100);
+        steps += 1;
+        assert!(steps < 10);
+    }
+    assert!(steps >= 2);
+    assert_eq!(party.broker.statistics().dropped_expired, 2_500);
+}
+
+/// What has expired takes nobody's place, even before it has been looked for.
+#[test]
+fn what_has_expired_makes_room() {
+    let config = Config { queue_messages: 3, retained_messages: 3, ..Config::default() };
+    both!(config, party => {
+        let who = sleeper(&mut party, "one");
+        let publisher = party.guest(Version::V5, "publisher", false);
+        party.publish(publisher, &Publish { retain: true, ..brief("b", "retained", &SECONDS) }).expect("room");
+        party.run(10_200);
+        assert_eq!(party.broker.statistics().dropped_expired, 1, "they have just been looked for");
+        for name in ["b", "c", "d"] {
+            party.publish(publisher, &brief("a", "waits", &SECOND)).expect("room");
+            party.publish(publisher, &Publish { retain: true, ..brief(name, "retained", &SECOND) }).expect("room");
+            party.events(publisher);
+        }
+        party.run(2_000);
+        assert_eq!(party.broker.statistics().dropped_expired, 1);
+        party.say(publisher, "a", "new", QoS::AtLeastOnce);
+        assert_eq!(answer(&party.events(publisher)), ReasonCode::Success);
+        party.publish(publisher, &Publish { retain: true, ..message("e", "new", QoS::AtLeastOnce) }).expect("room");
+        assert_eq!(answer(&party.events(publisher)), ReasonCode::NoMatchingSubscribers);
+        party.come(who, &named(Version::V5, "one", true));
+        assert_eq!(party.texts(who), ["new"]);
+        party.subscribe(who, "+", QoS::AtLeastOnce);
+        assert_eq!(party.texts(who), ["new"], "what is retained");
+        assert_eq!(party.broker.statistics().dropped_expired, 7);
+    });
+}
+
+/// [MQTT-3.3.2-5]: nor is it delivered, though it is still there.
+#[test]
+fn what_has_expired_is_not_delivered_to_new_subscribers() {
+    both!(Config::default(), party => {
+        let publisher = party.guest(Version::V5, "publisher", false);
+        party.publish(publisher, &Publish { retain: true, ..brief("a", "old", &SECONDS) }).expect("room");
+        party.events(publisher);
+        party.run(8_000);
+        party.publish(publisher, &Publish { retain: true, ..brief("b", "new", &SECONDS) }).expect("room");
+        party.events(publisher);
+        let who = party.guest(Version::V5, "one", false);
+        party.run(2_000);
+        for name in ["a", "+"] {
+            party.subscribe(who, name, QoS::AtMostOnce);
+        }
+        assert_eq!(party.texts(who), ["new"]);
+        assert_eq!((party.broker.retained(), party.broker.statistics().dropped_expired), (2, 0), "not yet");
+    });
+}
+
+/// A new value for a topic takes the old one's place, also when everything is full.
+#[test]
+fn retained_messages_are_replaced_when_there_is_no_memory() {
+    both!(Config::default(), party => {
+        let publisher = party.guest(Version::V5, "publisher", false);
+        let (mut number, mut reason) = (0, ReasonCode::NoMatchingSubscribers);
+        while reason == ReasonCode::NoMatchingSubscribers {
+            let (name, text) = (format!("r/{number:03}"), long(number));
+            party.publish(publisher, &Publish { retain: true, ..message(&name, &text, QoS::AtLeastOnce) }).expect("room");
+            reason = answer(&party.events(publisher));
+            number += 1;
+        }
+        assert_eq!(reason, ReasonCode::QuotaExceeded);
+        let text = long(1_000);
+        party.publish(publisher, &Publish { retain: true, ..message("r/000", &text, QoS::AtLeastOnce) }).expect("room");
+        assert_eq!(answer(&party.events(publisher)), ReasonCode::NoMatchingSubscribers);
+        let who = party.guest(Version::V5, "one", false);
+        party.subscribe(who, "r/000", QoS::AtMostOnce);
+        assert_eq!(party.texts(who), [text]);
+    });
+}

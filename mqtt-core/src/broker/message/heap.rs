@@ -103,6 +103,11 @@ impl Messages for Shared {
         self.ledger.has_room(bytes, user)
     }
 
+    fn has_room_without(&self, id: MessageId, bytes: usize) -> bool {
+        let kept = self.messages.get(id.0);
+        kept.is_some_and(|kept| self.ledger.has_room_without(kept.head, kept.size(), bytes))
+    }
+
     fn insert(
         &mut self,
         content: &Content<'_>,
