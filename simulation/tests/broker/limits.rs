@@ -143,11 +143,7 @@ fn subscriptions_are_bounded() {
 fn subscriptions_of_one_session_are_bounded() {
     const OK: ReasonCode = ReasonCode::Success;
     const FULL: ReasonCode = ReasonCode::QuotaExceeded;
-    fn asks(
-        party: &mut Party<impl simulation::party::Kind>,
-        who: usize,
-        names: &[&str],
-    ) -> Vec<ReasonCode> {
+    fn asks(party: &mut Party<impl Kind>, who: usize, names: &[&str]) -> Vec<ReasonCode> {
         let list: Vec<_> =
             names.iter().map(|name| Subscription::new(filter(name), QoS::AtMostOnce)).collect();
         let subscribe =
@@ -158,7 +154,7 @@ fn subscriptions_of_one_session_are_bounded() {
             ref other => panic!("{other:?}"),
         }
     }
-    fn leave(party: &mut Party<impl simulation::party::Kind>, who: usize, name: &str) {
+    fn leave(party: &mut Party<impl Kind>, who: usize, name: &str) {
         let now = party.clock.now();
         let filters = [filter(name)];
         let unsubscribe = Unsubscribe::from(&filters);
