@@ -43,6 +43,11 @@ impl Outbox {
         self.bytes.is_empty()
     }
 
+    /// What was written since the last [`check`](Self::check).
+    pub fn fresh(&self) -> &[u8] {
+        &self.bytes[self.bytes.len() - self.fresh..]
+    }
+
     /// Drops everything.
     pub fn clear(&mut self) {
         (self.fresh, self.owed) = (0, 0);

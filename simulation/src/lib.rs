@@ -5,6 +5,7 @@
 //! - [`Pair`]: two [`End`]s, a wire and a clock, moved on in rounds until nothing happens any more.
 //! - [`App`]: the client's end. Watches that the machine writes whole packets only, and leaves room.
 //! - [`Party`]: clients and a broker, each on its wire.
+//! - [`Model`]: what a broker must, may and must not do; watches a party.
 //! - [`assault`]: hostile clients.
 //! - [`Script`]: a server's end that does what the test says, for one-line provocations.
 //! - [`Server`]: a server's end that follows the protocol, and panics when the client does not.
@@ -15,6 +16,7 @@ pub mod app;
 mod assault;
 mod clock;
 mod event;
+mod model;
 pub mod pair;
 pub mod party;
 mod rng;
@@ -27,6 +29,7 @@ pub use app::{App, Outbox};
 pub use assault::assault;
 pub use clock::Clock;
 pub use event::keep_packet;
+pub use model::{Counts, Model, Outcome};
 pub use pair::{End, Pair};
 pub use party::{Party, Pocket};
 pub use rng::Rng;

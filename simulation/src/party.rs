@@ -11,9 +11,13 @@ use mqtt_core::{
     },
     router::Limits,
     store::{Heap, Store},
+    wire::{Decoded, Packet},
 };
 
-use crate::{App, Clock, Direction, End, Outbox, Weather, Wire, story::message};
+use crate::{
+    App, Clock, Counts, Direction, End, Model, Outbox, Rng, Weather, Wire, app::packet_len,
+    story::message,
+};
 
 /// The small broker of the stories.
 pub type Pocket = Small<8, 32, 1024, 64, { 24 * 1024 }>;
@@ -32,6 +36,8 @@ pub struct Desk {
     pub ask: Ask,
     /// What is said besides.
     pub answer: Answer<'static>,
+    /// Some of the decisions come later.
+    pub later: Option<Rng>,
     /// What the broker may write at once, for new connections.
     pub capacity: usize,
     /// What the broker has told, if that is wanted.
@@ -41,8 +47,15 @@ pub struct Desk {
 impl Desk {
     /// No connections yet.
     pub fn new(ask: Ask, capacity: usize) -> Self {
-        let (answer, notices) = (Answer::default(), None);
-        Self { sinks: Vec::new(), closing: Vec::new(), ask, answer, capacity, notices }
+        Self {
+            sinks: Vec::new(),
+            closing: Vec::new(),
+            ask,
+            answer: Answer::default(),
+            later: None,
+            capacity,
+            notices: None,
+        }
     }
 
     /// A connection begins.
@@ -78,6 +91,9 @@ impl Host for Desk {
     }
 
     fn authorize(&mut self, _: ConnectionId, action: &Action<'_>) -> Verdict {
+        if self.later.as_mut().is_some_and(|rng| rng.once_in(3)) {
+            return Verdict::Later;
+        }
         (self.ask)(action)
     }
 
@@ -141,6 +157,8 @@ pub struct Party<M: Memory, S = Heap> {
     pub desk: Desk,
     /// The clients.
     pub lines: Vec<Line<S>>,
+    /// Who watches the broker, which then takes one packet at a time.
+    pub model: Option<Model>,
     /// Connections of which the broker does not know that they are dead.
     zombies: Vec<ConnectionId>,
 }
@@ -151,7 +169,9 @@ pub trait Kind: Memory + Sized {
     fn broker(config: BrokerConfig) -> Broker<Self>;
 }
 
-impl Kind for Pocket {
+impl<const C: usize, const S: usize, const F: usize, const M: usize, const B: usize> Kind
+    for Small<C, S, F, M, B>
+{
     fn broker(config: BrokerConfig) -> Broker<Self> {
         Broker::small(config)
     }
@@ -172,6 +192,7 @@ impl<M: Kind, S: Store> Party<M, S> {
             broker: M::broker(config),
             desk,
             lines: Vec::new(),
+            model: None,
             zombies: Vec::new(),
         }
     }
@@ -196,8 +217,7 @@ impl<M: Kind, S: Store> Party<M, S> {
         if connection.is_err() && !self.zombies.is_empty() {
             // The network has noticed by now.
             let dead = self.zombies.remove(0);
-            self.desk.closing[dead.index()] = true;
-            self.broker.closed(now, dead, &mut self.desk);
+            self.bury_one(now, dead);
             connection = self.broker.open(now);
         }
         let connection = connection.expect("room for a connection");
@@ -226,16 +246,56 @@ impl<M: Kind, S: Store> Party<M, S> {
 
     /// What is written to dead connections is lost; those that the broker has given up are closed.
     fn bury(&mut self, now: Instant) {
-        let Self { broker, desk, zombies, .. } = self;
-        zombies.retain(|connection| {
-            desk.sinks[connection.index()].check(0);
-            desk.sinks[connection.index()].clear();
-            let dead = desk.closing[connection.index()];
-            if dead {
-                broker.closed(now, *connection, desk);
+        for connection in std::mem::take(&mut self.zombies) {
+            let sink = &mut self.desk.sinks[connection.index()];
+            sink.check(0);
+            sink.clear();
+            if self.desk.closing[connection.index()] {
+                self.bury_one(now, connection);
+            } else {
+                self.zombies.push(connection);
             }
-            !dead
-        });
+        }
+    }
+
+    /// The broker learns that a connection is gone.
+    fn bury_one(&mut self, now: Instant, connection: ConnectionId) {
+        // Nothing is written to one that is gone.
+        self.desk.closing[connection.index()] = true;
+        self.broker.closed(now, connection, &mut self.desk);
+        if let Some(model) = &mut self.model {
+            model.closed(now, connection);
+        }
+        self.watch(now);
+    }
+
+    /// The model learns what the broker has written, and looks whether all is well.
+    fn watch(&mut self, now: Instant) {
+        let Self { broker, desk, model: Some(model), .. } = self else { return };
+        model.ended(now, |connection| desk.closing[connection.index()]);
+        for connection in model.connections() {
+            let version = model.version(connection);
+            let sink = &mut desk.sinks[connection.index()];
+            let mut fresh = sink.fresh();
+            while let Some(len) = packet_len(fresh) {
+                let (packet, rest) = fresh.split_at(len);
+                match Packet::decode(version, packet) {
+                    Ok(Decoded::Packet { packet, .. }) => model.written(now, connection, &packet),
+                    other => panic!("{packet:02x?} was written: {other:?}"),
+                }
+                fresh = rest;
+            }
+            sink.check(0);
+        }
+        model.settle(
+            now,
+            &Counts {
+                sessions: broker.sessions(),
+                retained: broker.retained(),
+                bytes: broker.bytes(),
+                statistics: broker.statistics(),
+            },
+        );
     }
 
     /// The host knows what it was asked for by a client. Whether it was asked.
@@ -250,9 +310,7 @@ impl<M: Kind, S: Store> Party<M, S> {
         line.app.lost(now);
         line.rx.clear();
         if let Some(connection) = line.connection.take() {
-            // Nothing is written to one that is gone.
-            self.desk.closing[connection.index()] = true;
-            self.broker.closed(now, connection, &mut self.desk);
+            self.bury_one(now, connection);
         }
     }
 
@@ -265,17 +323,54 @@ impl<M: Kind, S: Store> Party<M, S> {
             self.broker.tick(now, &mut self.desk);
             let due = self.broker.deadline();
             assert!(due.is_none_or(|due| due >= now), "{due:?} is past at {now:?}");
+            if let Some(model) = &mut self.model {
+                let closing = &self.desk.closing;
+                model.ticked(now, |connection| closing[connection.index()]);
+            }
+            self.watch(now);
         }
         self.bury(now);
+        self.decide();
         for who in 0..self.lines.len() {
             moved |= self.step_one(who, now);
         }
         moved
     }
 
+    /// Some of the decisions that come later have come.
+    fn decide(&mut self) {
+        let connections = self.lines.iter().filter_map(|line| line.connection);
+        let desk = &mut self.desk;
+        let known = |_: &ConnectionId| desk.later.as_mut().is_some_and(|rng| rng.once_in(4));
+        for connection in connections.filter(known) {
+            self.broker.resume(connection);
+        }
+    }
+
+    /// The broker takes what a client has sent. Whether it took anything.
+    fn attend(&mut self, who: usize, connection: ConnectionId, now: Instant) -> bool {
+        let mut moved = false;
+        while !self.desk.closing[connection.index()] {
+            let rx = &mut self.lines[who].rx;
+            let first = packet_len(rx).filter(|len| *len <= rx.len() && self.model.is_some());
+            let front = first.unwrap_or(rx.len());
+            let mut input = &rx[..front];
+            let _ = self.broker.poll(now, connection, &mut input, &mut self.desk);
+            let taken: Vec<_> = rx.drain(..front - input.len()).collect();
+            if let (Some(model), false) = (&mut self.model, taken.is_empty()) {
+                model.heard(now, connection, &taken);
+            }
+            self.watch(now);
+            moved |= !taken.is_empty();
+            if taken.is_empty() || self.model.is_none() {
+                break;
+            }
+        }
+        moved
+    }
+
     fn step_one(&mut self, who: usize, now: Instant) -> bool {
-        let Self { broker, desk, lines, .. } = self;
-        let line = &mut lines[who];
+        let line = &mut self.lines[who];
         let was_open = line.wire.is_open();
         let mut moved = false;
         if let Some(bytes) = line.wire.receive(Direction::Up, now, usize::MAX) {
@@ -287,15 +382,11 @@ impl<M: Kind, S: Store> Party<M, S> {
             line.app.receive(&bytes);
             moved = true;
         }
-        if let Some(connection) = line.connection
-            && !desk.closing[connection.index()]
-        {
-            let mut input = &line.rx[..];
-            let _ = broker.poll(now, connection, &mut input, desk);
-            let taken = line.rx.len() - input.len();
-            line.rx.drain(..taken);
-            moved |= taken > 0;
+        if let Some(connection) = line.connection {
+            moved |= self.attend(who, connection, now);
         }
+        let Self { desk, lines, .. } = self;
+        let line = &mut lines[who];
         moved |= line.app.poll(now);
         if line.wire.is_open() {
             moved |= send(&mut line.wire, Direction::Up, now, &mut line.app);
