@@ -338,7 +338,7 @@ fn a_packet_has_as_many_filters_as_fit() {
     let subscribe = Packet::Subscribe(id, subscribe);
     let unsubscribe = Unsubscribe { filters: List::from(&filters[..]), ..Unsubscribe::default() };
     let unsubscribe = Packet::Unsubscribe(id, unsubscribe);
-    both!(Config::default(), party => {
+    both!(Config { subscriptions: 3_000, ..Config::default() }, party => {
         for version in BOTH {
             let now = party.clock.now();
             let connection = party.broker.open(now).expect("room");
