@@ -1,5 +1,6 @@
 //! A broker: who is connected, who wants what, and what has still to be delivered.
 
+pub mod access;
 mod closing;
 mod connecting;
 mod delivering;

@@ -30,6 +30,8 @@
 //! # Ok::<(), TopicError>(())
 //! ```
 
+pub(crate) mod covers;
+
 use core::{error::Error, fmt, iter::FusedIterator};
 
 /// A topic name: where a message is published.
@@ -520,7 +522,7 @@ mod tests {
 
     use std::{format, string::*, vec::Vec};
 
-    use super::{TopicError::*, *};
+    use super::{TopicError::*, covers::tests::texts, *};
 
     /// [MQTT-4.7.0-1] [MQTT-4.7.3-1] [MQTT-4.7.3-2]
     #[test]
@@ -650,17 +652,6 @@ mod tests {
         let mut levels = filter.rsplit('/');
         levels.next().is_some_and(|last| last == "#" || last == "+" || !last.contains(['+', '#']))
             && levels.all(|level| level == "+" || !level.contains(['+', '#']))
-    }
-
-    /// All texts of 1 to `len` of these characters.
-    fn texts(alphabet: &str, len: usize) -> Vec<String> {
-        let append = |c: char| move |text: &String| format!("{text}{c}");
-        let (mut last, mut all) = (Vec::from([String::new()]), Vec::new());
-        for _ in 0..len {
-            last = alphabet.chars().flat_map(|c| last.iter().map(append(c))).collect();
-            all.extend_from_slice(&last);
-        }
-        all
     }
 
     #[test]

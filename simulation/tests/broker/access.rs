@@ -1,6 +1,7 @@
 //! Who may do what.
 
 use super::*;
+use mqtt_core::broker::access::{Rights, Table, User};
 
 /// [MQTT-3.1.4-2] [MQTT-3.3.5-2] [MQTT-3.8.4-6]: each is asked for, and denied for a reason.
 #[test]
@@ -185,4 +186,160 @@ fn a_connection_that_is_over_is_nobody_else() {
         assert!(party.resume(who));
         assert_eq!(answer(&party.events(who)), ReasonCode::NoMatchingSubscribers);
     });
+}
+
+const fn given(text: &str) -> Filter<'_> {
+    match Filter::new(text) {
+        Ok(filter) => filter,
+        Err(_) => panic!("not a filter"),
+    }
+}
+
+/// Who may do what.
+const ACCESS: Table<'static> = Table {
+    users: &[
+        User { name: "admin", password: b"correct", rights: Rights::ALL },
+        User {
+            name: "sensor",
+            password: b"battery",
+            rights: Rights {
+                publish: &[given("%u/%c/#"), given("news")],
+                subscribe: &[given("%u/%c/+"), given("all/#")],
+            },
+        },
+        User {
+            name: "+",
+            password: b"",
+            rights: Rights { publish: &[], subscribe: &[given("%u/%c")] },
+        },
+    ],
+    anonymous: Some(Rights {
+        publish: &[],
+        subscribe: &[given("news"), given("%u/x"), given("%c/x")],
+    }),
+};
+
+/// A table lets in who knows the password; what it does not allow is denied.
+#[test]
+fn a_table_decides_who_comes_and_what_they_do() {
+    both!(Config::default(), party => {
+        party.desk.ask = |action| ACCESS.authorize(action);
+        for version in BOTH {
+            for (name, password, reason) in [
+                (Some("admin"), Some(&b"correct"[..]), None),
+                (Some("admin"), Some(b"battery"), Some(ReasonCode::BadUserNameOrPassword)),
+                (Some("admin"), None, Some(ReasonCode::BadUserNameOrPassword)),
+                (Some("nobody"), Some(b"correct"), Some(ReasonCode::BadUserNameOrPassword)),
+                (Some("nobody"), None, Some(ReasonCode::BadUserNameOrPassword)),
+                (None, None, None),
+            ] {
+                let who = party.invite_with(version, Heap::new(), ClientConfig::default());
+                let connect = Connect { user_name: name.map(text), password, ..named(version, "one", false) };
+                party.connect(who, &connect).expect("a connection");
+                let events = party.events(who);
+                match events[..] {
+                    [Event::Connected(_)] => assert_eq!(reason, None),
+                    [Event::Refused(ack)] => assert_eq!(Some(ack.reason), reason),
+                    ref other => panic!("{other:?}"),
+                }
+                party.cut(who);
+            }
+        }
+    });
+}
+
+/// Names stand in their places, and never for more than one level.
+#[test]
+fn a_table_has_places_for_names() {
+    let cases: [(Option<&str>, &str, &[&str], &[&str]); 6] = [
+        (
+            Some("sensor"),
+            "c",
+            &["sensor/c", "sensor/c/a/b", "news"],
+            &["news/a", "sensor/d", "%u/c", "a"],
+        ),
+        (Some("sensor"), "a/b", &["news"], &["sensor/a/b", "sensor/a"]),
+        (Some("sensor"), "$x", &["news"], &["sensor/$x/a"]),
+        (Some("admin"), "c", &["a", "a/b"], &["$SYS/a"]),
+        (Some("+"), "c", &[], &["a/c", "a"]),
+        (None, "c", &[], &["news", "/x"]),
+    ];
+    let subscriptions: [(Option<&str>, &str, &[&str], &[&str]); 5] = [
+        (
+            Some("sensor"),
+            "c",
+            &["sensor/c/+", "sensor/c/a", "$share/g/all/+", "all/#", "all"],
+            &["sensor/+/a", "#", "sensor/c/#", "+/#", "$share/g/#"],
+        ),
+        (Some("sensor"), "+", &[], &["sensor/a/b", "sensor/#"]),
+        (Some("admin"), "c", &["#", "+/#", "a/+"], &["$SYS/#"]),
+        (Some("+"), "c", &[], &["+/c", "a/c", "+/+"]),
+        (None, "$SYS", &["news", "$share/g/news"], &["/x", "+/x", "$SYS/x", "a/x", "#"]),
+    ];
+    both!(Config::default(), party => {
+        party.desk.ask = |action| ACCESS.authorize(action);
+        let enter = |party: &mut Party<_>, name: Option<&str>, client_id| {
+            let password = name.map(|name| match name {
+                "admin" => &b"correct"[..],
+                "sensor" => b"battery",
+                _ => b"",
+            });
+            let who = party.invite_with(Version::V5, Heap::new(), ClientConfig::default());
+            party.come(who, &Connect { user_name: name.map(text), password, ..named(Version::V5, client_id, false) });
+            who
+        };
+        for (name, client_id, allowed, denied) in cases {
+            let who = enter(&mut party, name, client_id);
+            for (topics, expected) in [(allowed, true), (denied, false)] {
+                for topic in topics {
+                    party.say(who, topic, "x", QoS::AtLeastOnce);
+                    let reason = answer(&party.events(who));
+                    assert_eq!(!reason.is_error(), expected, "{name:?} {client_id} {topic} {reason:?}");
+                }
+            }
+            party.cut(who);
+        }
+        for (name, client_id, allowed, denied) in subscriptions {
+            let who = enter(&mut party, name, client_id);
+            for (filters, expected) in [(allowed, true), (denied, false)] {
+                for name in filters {
+                    party.ask(who, &Subscribe::from(&[Subscription::new(filter(name), QoS::AtMostOnce)])).expect("room");
+                    let events = party.events(who);
+                    let [Event::Subscribed(_, ack)] = events[..] else { panic!("{events:?}") };
+                    let granted = !ack.reasons.iter().any(|reason| reason.is_error());
+                    assert_eq!(granted, expected, "{client_id} {name}");
+                }
+            }
+            party.cut(who);
+        }
+    });
+}
+
+/// A will is a publish; enhanced authentication is not for tables; a table in short supply lets
+/// nobody do anything.
+#[test]
+fn a_table_looks_at_wills_and_methods() {
+    both!(Config::default(), party => {
+        party.desk.ask = |action| ACCESS.authorize(action);
+        let who = party.invite_with(Version::V5, Heap::new(), ClientConfig::default());
+        let sensor = Connect { user_name: Some(text("sensor")), password: Some(b"battery"), ..named(Version::V5, "c", false) };
+        for (name, allowed) in [("sensor/c/gone", true), ("sensor/d/gone", false)] {
+            let will = Will { topic: topic(name), payload: b"x", ..Will::default() };
+            party.connect(who, &Connect { will: Some(will), ..sensor }).expect("a connection");
+            let events = party.events(who);
+            assert_eq!(matches!(events[..], [Event::Connected(_)]), allowed, "{events:?}");
+            party.cut(who);
+        }
+        let authentication = Some(mqtt_core::Authentication { method: text("SCRAM"), data: None });
+        party.connect(who, &Connect { authentication, ..sensor }).expect("a connection");
+        let events = party.events(who);
+        assert!(matches!(events[..], [Event::Refused(ack)] if ack.reason == ReasonCode::BadAuthenticationMethod));
+        party.desk.ask = |action| Table::default().authorize(action);
+        party.connect(who, &named(Version::V5, "c", false)).expect("a connection");
+        let events = party.events(who);
+        assert!(matches!(events[..], [Event::Refused(ack)] if ack.reason == ReasonCode::NotAuthorized));
+    });
+    assert!(
+        !format!("{ACCESS:?}").contains("battery") && !format!("{ACCESS:?}").contains("98, 97")
+    );
 }
