@@ -263,6 +263,7 @@ impl Model {
     ) {
         let name = connect.client_id.as_str();
         self.tick_session(now, name);
+        self.end_silent(now, name);
         if let Some(serial) = self.sessions.get(name).and_then(|session| session.link) {
             let session = self.session(name);
             session.expiry = if connect.clean_start { 0 } else { session.expiry.max(1) };
@@ -416,10 +417,31 @@ impl Model {
         for id in ended {
             let link = &self.links[&id];
             let silence = now.since(link.heard);
-            let is_silent = link.keep_alive > 0 && silence >= u64::from(link.keep_alive) * 1_500;
             let is_odd = self.contested.as_ref() == Some(&link.name);
-            assert!(is_silent || is_odd, "{} was sent away after {silence} ms", link.name);
+            assert!(
+                link.is_silent(now) || is_odd,
+                "{} was sent away after {silence} ms",
+                link.name
+            );
             self.end_link(now, id);
+        }
+    }
+
+    /// A connection that has been silent for too long is over before another takes its session.
+    fn end_silent(&mut self, now: Instant, name: &str) {
+        let silent = self
+            .links
+            .iter()
+            .find(|(_, link)| link.over.is_none() && link.name == name && link.is_silent(now));
+        if let Some(id) = silent.map(|(id, _)| *id) {
+            self.end_link(now, id);
+        }
+    }
+
+    /// Bytes have come that are not a whole packet yet: a sign of life.
+    pub fn stirred(&mut self, now: Instant, connection: ConnectionId) {
+        if let Some(link) = self.links.get_mut(&connection) {
+            link.heard = now;
         }
     }
 

@@ -376,6 +376,9 @@ impl<M: Kind, S: Store> Party<M, S> {
         if let Some(bytes) = line.wire.receive(Direction::Up, now, usize::MAX) {
             line.rx.extend_from_slice(&bytes);
             moved = true;
+            if let (Some(model), Some(connection)) = (&mut self.model, line.connection) {
+                model.stirred(now, connection);
+            }
         }
         let room = line.app.room();
         if let Some(bytes) = line.wire.receive(Direction::Down, now, room) {

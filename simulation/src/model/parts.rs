@@ -48,7 +48,7 @@ impl Message {
 
     /// No fewer than the bytes that keeping it takes, with what is known of it besides.
     pub(super) fn kept(&self, identifiers: usize) -> usize {
-        self.size(identifiers) + 128
+        self.size(identifiers) + 192
     }
 
     pub(super) fn is_for(&self, filter: &str) -> bool {
@@ -251,7 +251,7 @@ pub(super) struct Link {
     pub(super) receive_maximum: u16,
     pub(super) maximum_packet_size: Option<u32>,
     pub(super) keep_alive: u16,
-    /// When a packet was taken last.
+    /// When anything came last.
     pub(super) heard: Instant,
     pub(super) inbound_aliases: BTreeMap<u16, String>,
     pub(super) outbound_aliases: BTreeMap<u16, String>,
@@ -260,4 +260,11 @@ pub(super) struct Link {
     pub(super) astray: BTreeSet<PacketId>,
     /// The batch in which it ended.
     pub(super) over: Option<u64>,
+}
+
+impl Link {
+    /// Whether the client has been silent for longer than it may [MQTT-3.1.2-22].
+    pub(super) fn is_silent(&self, now: Instant) -> bool {
+        self.keep_alive > 0 && now.since(self.heard) >= u64::from(self.keep_alive) * 1_500
+    }
 }

@@ -147,7 +147,8 @@ impl<M: Kind> Run<M> {
             receive_maximum,
             maximum_packet_size,
             topic_alias_maximum: if version.is_v5() { 2 } else { 0 },
-            keep_alive: rng.pick(&[0, 0, 2]),
+            // Who waits for the host is not silent.
+            keep_alive: if self.plan.later { 0 } else { rng.pick(&[0, 0, 2]) },
             will: (!calm && rng.once_in(3)).then_some(will),
             ..named(version, name, true)
         };
