@@ -65,7 +65,8 @@ pub struct Config {
     /// The longest that a session outlives its connection, in seconds; `u32::MAX` is for ever. What
     /// a 3.1.1 client gets that does not ask for a clean session.
     pub session_expiry_maximum: u32,
-    /// The longest keep alive, in seconds; 0 for any, and for none. Of 5.0 clients, which can be told.
+    /// The longest keep alive, in seconds; 0 for any, and for none. Of 5.0 clients: one that cannot be told
+    /// is held to its own word, and not sent away while it keeps that.
     pub keep_alive_maximum: u16,
     /// How long a client may take for CONNECT and for each step of AUTH, in milliseconds.
     pub connect_timeout: u32,

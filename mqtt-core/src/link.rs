@@ -346,6 +346,16 @@ impl<S: Store> Link<S> {
         }
     }
 
+    /// How much of the input was not there at the last poll.
+    pub(crate) const fn fresh(&self, available: usize) -> usize {
+        available.saturating_sub(self.unread)
+    }
+
+    /// Whether the last poll left packets that wait for the application.
+    pub(crate) const fn is_stalled(&self) -> bool {
+        self.stalled
+    }
+
     /// A packet has been taken.
     pub(crate) fn heard(&mut self, now: Instant) {
         self.last_received = now;

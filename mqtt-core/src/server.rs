@@ -1,6 +1,7 @@
 //! The server's end of one connection.
 
 mod handshake;
+mod relaying;
 
 use crate::{
     error::{DecodeError, EncodeError, Error, PublishError, SendError, Violation},
@@ -9,12 +10,12 @@ use crate::{
     reason::ReasonCode,
     session::Answer,
     sink::{MIN_SINK, Sink},
-    store::{Stage, Store},
+    store::Store,
     time::Instant,
     topic::Topic,
     wire::{
-        Ack, Auth, Bare, ConnAck, Connect, Disconnect, Encode, Header, PacketId, PacketType,
-        Properties, Publish, QoS, Relay, Reply, SubAck, Subscribe, UnsubAck, Unsubscribe, Version,
+        Ack, Auth, Bare, ConnAck, Connect, Disconnect, Header, PacketId, PacketType, Properties,
+        Publish, QoS, SubAck, Subscribe, UnsubAck, Unsubscribe, Version,
     },
 };
 use handshake::Asked;
@@ -123,6 +124,8 @@ pub struct Peer<S> {
     awaits_auth: bool,
     /// The number of bytes of the packet that was taken last.
     taken: usize,
+    /// How many bytes have come since the client last showed that it lives.
+    trickled: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,7 +152,8 @@ impl<S> Peer<S> {
         let mut link = Link::new(ANY, store, config);
         link.identifies = true;
         let (state, asked) = (State::Closed, Asked::NOTHING);
-        Self { link, state, asked, maximum_qos: QoS::ExactlyOnce, awaits_auth: false, taken: 0 }
+        let maximum_qos = QoS::ExactlyOnce;
+        Self { link, state, asked, maximum_qos, awaits_auth: false, taken: 0, trickled: 0 }
     }
 
     /// The version that the client speaks, once it has connected.
@@ -343,6 +347,9 @@ impl<S: Store> Peer<S> {
     /// application. Gives at most one request; `input` is shortened by what was taken. The rules are
     /// those of [`Client::poll`](crate::Client::poll).
     ///
+    /// A client is given one and a half times the keep alive for a packet [MQTT-3.1.2-22]; for a longer
+    /// one as long as 256 bytes of it come in that time.
+    ///
     /// # Errors
     ///
     /// [`Error`] ends the connection. A CONNACK or, on 5.0, a DISCONNECT with the reason has been
@@ -384,7 +391,7 @@ impl<S: Store> Peer<S> {
         out: &mut impl Sink,
         request: Place<'_, Request<'b>>,
     ) -> Result<(), Error> {
-        self.link.hear(now, input.len());
+        self.hear(now, input.len());
         loop {
             if self.link.write_due(now, out, request) {
                 return Ok(());
@@ -415,7 +422,11 @@ impl<S: Store> Peer<S> {
             return Ok(Taken::Later); // it is the application's turn
         }
         if self.link.is_receiving() {
-            return self.link.advance(now, input, out, request);
+            let taken = self.link.advance(now, input, out, request)?;
+            if !self.link.is_receiving() {
+                self.heard(now);
+            }
+            return Ok(taken);
         }
         let Some((header, body)) = Header::decode(self.link.version, input)? else {
             return Ok(Taken::More);
@@ -430,9 +441,26 @@ impl<S: Store> Peer<S> {
         if taken != Taken::Later {
             self.taken = input.len() - rest.len();
             *input = rest;
-            self.link.heard(now);
+            self.heard(now);
         }
         Ok(taken)
+    }
+
+    /// Begins a poll. What has come of a packet is a sign of life if it is enough.
+    #[inline]
+    fn hear(&mut self, now: Instant, available: usize) {
+        self.trickled = self.trickled.saturating_add(self.link.fresh(available));
+        if self.trickled >= PROGRESS || self.link.is_stalled() {
+            self.trickled = 0;
+            self.link.hear(now, available);
+        }
+    }
+
+    /// A packet has been taken.
+    #[inline]
+    fn heard(&mut self, now: Instant) {
+        self.trickled = 0;
+        self.link.heard(now);
     }
 
     /// A client publishes no higher than it was told to [MQTT-3.2.2-11].
@@ -581,107 +609,8 @@ impl<S: Store> Peer<S> {
     }
 }
 
-/// For a broker, which keeps messages apart from sessions.
-impl<S: Store> Peer<S> {
-    /// See [`Link::relay`].
-    #[inline]
-    pub(crate) fn relay(
-        &mut self,
-        now: Instant,
-        relay: &Relay<'_>,
-        out: &mut impl Sink,
-    ) -> Result<Option<PacketId>, PublishError> {
-        self.link.relay(now, relay, out)
-    }
-
-    /// See [`Link::relay_again`].
-    pub(crate) fn relay_again(
-        &mut self,
-        now: Instant,
-        id: PacketId,
-        relay: &Relay<'_>,
-        out: &mut impl Sink,
-    ) -> Result<(), PublishError> {
-        self.link.relay_again(now, id, relay, out)
-    }
-
-    /// See [`Link::settle`].
-    pub(crate) fn settle(
-        &mut self,
-        now: Instant,
-        receipt: Receipt,
-        reason: ReasonCode,
-        out: &mut impl Sink,
-    ) {
-        self.link.settle(now, receipt, reason, out);
-    }
-
-    /// The packet that was taken last will be given again, with the `left` bytes behind it: forgets it,
-    /// and gives the number of its bytes. While it waits for the host, the client is not to blame.
-    pub(crate) fn put_back(&mut self, request: &Request<'_>, left: usize, waits: bool) -> usize {
-        let receipt = match request {
-            Request::Publish(message) => message.receipt,
-            Request::Auth(auth) => {
-                self.retract(auth.reason);
-                None
-            }
-            _ => None,
-        };
-        self.link.untake(receipt, waits);
-        self.link.leave(left + self.taken);
-        self.taken
-    }
-
-    /// No more than this are on their way, whatever the client takes.
-    pub(crate) fn bound(&mut self, most: u16) {
-        self.asked.receive_maximum = self.asked.receive_maximum.min(most.max(1));
-    }
-
-    /// Forgets messages that were not decided about when the connection ended.
-    pub(crate) fn forget_held(&mut self) {
-        self.link.session.store_mut().retain_arrivals(|arrival| arrival.stage != Stage::Held);
-    }
-
-    /// Ends the connection for an error that was found outside, if it has not ended.
-    pub(crate) fn abort(&mut self, now: Instant, error: Error, out: &mut impl Sink) {
-        if self.state != State::Closed {
-            self.fail(now, error, &[], out);
-        }
-    }
-
-    /// Ends the connection if the client has been silent for too long.
-    pub(crate) fn expire(&mut self, now: Instant, out: &mut impl Sink) -> Result<(), Error> {
-        let judged = self.link.judge_client(now);
-        if let Err(error) = judged {
-            self.fail(now, error, &[], out);
-        }
-        judged
-    }
-
-    /// Answers SUBSCRIBE or UNSUBSCRIBE.
-    pub(crate) fn give_reasons(
-        &mut self,
-        now: Instant,
-        answer: &impl Encode,
-        out: &mut impl Sink,
-    ) -> Result<(), SendError> {
-        self.check_connected()?;
-        Ok(self.link.send(now, answer, 0, out)?)
-    }
-
-    /// Ends the connection in the words of a host, as far as they fit.
-    pub(crate) fn dismiss(&mut self, now: Instant, reply: &Reply<'_>, out: &mut impl Sink) {
-        if self.is_connected() && self.link.version.is_v5() {
-            // If there is no room the client finds out by the close.
-            let _ = self
-                .link
-                .send(now, reply, 0, out)
-                .or_else(|_| self.link.send(now, &reply.brief(), 0, out))
-                .or_else(|_| self.link.send(now, &Disconnect::from(reply.reason), 0, out));
-        }
-        self.end();
-    }
-}
+/// How many bytes of an unfinished packet show that the client lives.
+const PROGRESS: usize = 256;
 
 /// A client has no subscription identifiers to tell [MQTT-3.3.4-6].
 fn check_publish(request: &Option<Request<'_>>) -> Result<(), Error> {

@@ -433,3 +433,54 @@ fn the_client_is_not_sent_more_than_it_takes() {
 fn topic(name: &str) -> Topic<'_> {
     Topic::new(name).expect("a topic")
 }
+
+/// [MQTT-3.1.2-22]: a packet that never comes to its end is no sign of life; one that takes its time is.
+#[test]
+fn a_packet_that_trickles_is_not_waited_for() {
+    let long = "x".repeat(400);
+    for version in BOTH {
+        for (step, lives) in [(1, false), (40, false), (200, true)] {
+            let mut desk = Desk::new(version, Store::new());
+            desk.connect(&Connect { keep_alive: 10, ..persistent(version) }, &ConnAck::default());
+            let packet = Packet::Publish(Delivery::default(), message("a", &long, QoS::AtMostOnce));
+            let bytes = bytes(version, &packet);
+            let mut there = 0;
+            let ended = loop {
+                desk.now = desk.now + 7_000;
+                there += step;
+                match desk.poll_bytes(&bytes[..there.min(bytes.len())]) {
+                    Ok(None) => {}
+                    other => break other,
+                }
+            };
+            match ended {
+                Ok(Some(Request::Publish(_))) => assert!(lives),
+                Err(Error::KeepAliveTimeout) => assert!(!lives && there == 3 * step),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+/// So is one that is longer than what is read at once, to its last byte.
+#[test]
+fn a_long_message_is_a_sign_of_life_while_it_comes() {
+    let long = "x".repeat(2_000);
+    for version in BOTH {
+        let mut desk = Desk::new(version, Store::new());
+        desk.connect(&Connect { keep_alive: 10, ..persistent(version) }, &ConnAck::default());
+        let packet = Packet::Publish(Delivery::default(), message("a", &long, QoS::AtMostOnce));
+        for part in bytes(version, &packet).chunks(290) {
+            desk.now = desk.now + 14_000;
+            let heard = desk.poll_bytes(part);
+            assert!(
+                matches!(heard, Ok(Some(Request::Publish(_) | Request::Payload { .. }))),
+                "{heard:?}"
+            );
+        }
+        desk.now = desk.now + 14_000;
+        assert_eq!(desk.poll_bytes(&[]), Ok(None), "the end, short as it was, has been one");
+        desk.now = desk.now + 1_000;
+        assert_eq!(desk.poll_bytes(&[]), Err(Error::KeepAliveTimeout));
+    }
+}

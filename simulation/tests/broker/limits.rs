@@ -378,3 +378,40 @@ fn a_packet_has_as_many_filters_as_fit() {
         }
     });
 }
+
+/// [MQTT-3.1.2-22]: who cannot be told of another keep alive is held to its own; so is who dribbles.
+#[test]
+fn a_client_is_held_to_a_keep_alive_that_it_knows() {
+    both!(Config { keep_alive_maximum: 30, ..Config::default() }, party => {
+        for (version, keep_alive, lasts) in [
+            (Version::V5, 60, Some(45)),
+            (Version::V5, 0, Some(45)),
+            (Version::V3_1_1, 60, Some(90)),
+            (Version::V3_1_1, 0, None),
+            (Version::V3_1_1, 20, Some(30)),
+        ] {
+            let now = party.clock.now();
+            let connection = party.broker.open(now).expect("room");
+            party.desk.begin(connection);
+            let connect = Connect { keep_alive, ..named(version, "one", false) };
+            let connect = Packet::Connect(version, connect);
+            let mut bytes = vec![0; connect.encoded_len(version).expect("a packet")];
+            connect.encode(version, &mut &mut bytes[..]).expect("room");
+            party.broker.poll(now, connection, &mut &bytes[..], &mut party.desk).expect("a connection");
+            let dribble = [0x30; 64];
+            for second in 1..120 {
+                party.desk.sinks[connection.index()].clear();
+                party.run(1_000);
+                let is_over = party.desk.closing[connection.index()];
+                assert_eq!(is_over, lasts.is_some_and(|lasts| second > lasts), "{version:?} {keep_alive} {second}");
+                if is_over {
+                    break;
+                }
+                let len = if second % 10 == 0 { second / 10 } else { 0 };
+                let mut input = &dribble[..len.min(1)];
+                let _ = party.broker.poll(party.clock.now(), connection, &mut input, &mut party.desk);
+            }
+            party.broker.closed(party.clock.now(), connection, &mut party.desk);
+        }
+    });
+}
