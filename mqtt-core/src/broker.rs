@@ -33,7 +33,7 @@ pub use host::{Action, ConnectionId, Host, Verdict};
 pub use inspecting::{Client, Retained};
 #[cfg(feature = "alloc")]
 pub use memory::heap::Large;
-pub use memory::{CLIENT_ID, FLIGHTS, Memory, QUEUE, Small, TOPIC};
+pub use memory::{CLIENT_ID, FLIGHTS, Memory, QUEUE, SPARE, Small, TOPIC};
 pub use notice::{End, Notice};
 pub use statistics::Statistics;
 
@@ -279,7 +279,7 @@ pub struct Broker<M: Memory> {
     /// How many names have been given.
     assigned: u32,
     /// When CONNECT or AUTH is due on a connection, and when something may be due for a session.
-    handshakes: M::Alarms,
+    handshakes: M::Handshakes,
     alarms: M::Alarms,
     /// Since when sessions have been without a connection.
     absent: M::Alarms,
@@ -374,6 +374,9 @@ impl<M: Memory> fmt::Debug for Broker<M> {
 impl<M: Memory> Broker<M> {
     /// A transport is open: a CONNECT is awaited on it.
     ///
+    /// When there is no place for another one, the client that has taken longest to connect has no more
+    /// time: [`tick`](Self::tick), which is due, ends its connection.
+    ///
     /// # Errors
     ///
     /// [`Full`] if there are as many connections as there can be.
@@ -382,7 +385,14 @@ impl<M: Memory> Broker<M> {
         let state = State::Handshake { until: Some(until), seen: 0 };
         let generation = self.opened.wrapping_add(1);
         let connection = Connection { generation, state, asked: false, decided: None };
-        let place = self.connections.insert(connection).map_err(|_| Full)?;
+        let slowest = self.handshakes.first().map(|(_, place)| place);
+        let Ok(place) = self.connections.insert(connection) else {
+            self.hurry(now, slowest);
+            return Err(Full);
+        };
+        if self.connections.is_full() {
+            self.hurry(now, slowest);
+        }
         if !self.handshakes.make_room(place) {
             self.connections.remove(place);
             return Err(Full);
@@ -390,6 +400,17 @@ impl<M: Memory> Broker<M> {
         self.opened = generation;
         self.handshakes.set(place, tick_after(until));
         Ok(ConnectionId { place, generation })
+    }
+
+    /// A client that has not connected has no more time to.
+    fn hurry(&mut self, now: Instant, place: Option<u32>) {
+        if let Some(place) = place
+            && let Some(connection) = self.connections.get_mut(place)
+            && let State::Handshake { until, .. } = &mut connection.state
+        {
+            *until = Some(now);
+            self.handshakes.set(place, now);
+        }
     }
 
     /// The transport is gone: to be called once for each [`open`](Self::open). The session may live

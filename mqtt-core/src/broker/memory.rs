@@ -44,8 +44,9 @@ pub trait Sealed: Sized {
     type Reasons: Queue<ReasonCode> + Default;
     /// The identifiers of all subscriptions that a topic is for.
     type Identified: Queue<Identified>;
-    /// By the places of connections, or of sessions.
+    /// By the places of sessions, and of connections.
     type Alarms: Alarms;
+    type Handshakes: Alarms;
 
     /// From how many bytes on a payload for more than one subscriber is kept first, so that it can
     /// be shared.
@@ -62,7 +63,7 @@ pub trait Sealed: Sized {
 
 /// Arrays, for a broker that is one value of fixed size and allocates nothing.
 ///
-/// `CLIENTS` connections and as many sessions; `SUBSCRIPTIONS` subscriptions with their filters in
+/// `CLIENTS` sessions, and [`SPARE`] connections more than that; `SUBSCRIPTIONS` subscriptions with their filters in
 /// `FILTERS` bytes; `MESSAGES` messages in `BYTES` bytes, be they retained, wills or on their way,
 /// each kept once however many sessions it is for. A session has up to [`FLIGHTS`] messages
 /// unacknowledged in either direction and up to [`QUEUE`] on their way or waiting; names of clients
@@ -83,6 +84,10 @@ pub struct Small<
     const MESSAGES: usize,
     const BYTES: usize,
 >;
+
+/// How many connections there may be to a [`Small`] broker besides those of its `CLIENTS` sessions: one that
+/// comes, and may take over one of these, and one that is the next to be given up for it.
+pub const SPARE: usize = 2;
 
 /// How many messages a session of a [`Small`] broker has unacknowledged in either direction.
 pub const FLIGHTS: usize = 32;
@@ -114,7 +119,7 @@ impl<const C: usize, const S: usize, const F: usize, const M: usize, const B: us
     type Names = Vec<(u32, u32), C>;
     type Topics = Vec<(u32, u32), M>;
     type Topic = Vec<u8, TOPIC, u16>;
-    type Connections = Array<Connection, C>;
+    type Connections = Array<Connection, C, SPARE>;
     type Sessions = Array<Session<Self>, C>;
     type Retained = Array<super::message::MessageId, M>;
     type Messages = super::message::Arena<M, B>;
@@ -123,6 +128,7 @@ impl<const C: usize, const S: usize, const F: usize, const M: usize, const B: us
     type Reasons = Vec<ReasonCode, FILTERS>;
     type Identified = Vec<Identified, S>;
     type Alarms = Clocks<C>;
+    type Handshakes = Clocks<C, SPARE>;
 
     const SHARED: usize = usize::MAX;
     /// None: there is no room for as long a topic as may come.
@@ -156,51 +162,67 @@ pub(super) trait Slab<T> {
     /// The first place from this one on that has a value.
     fn next(&self, place: u32) -> Option<u32>;
     fn len(&self) -> usize;
+    /// Whether there is no other place.
+    fn is_full(&self) -> bool;
 }
 
-/// A [`Slab`] of `N` places.
+/// A [`Slab`] of `N` places, and some to spare.
 #[derive(Debug)]
-pub struct Array<T, const N: usize>([Option<T>; N]);
+pub struct Array<T, const N: usize, const SPARE: usize = 0>([Option<T>; N], [Option<T>; SPARE]);
 
-impl<T, const N: usize> Array<T, N> {
+impl<T, const N: usize, const SPARE: usize> Array<T, N, SPARE> {
     pub(super) const fn new() -> Self {
-        Self([const { None }; N])
+        Self([const { None }; N], [const { None }; SPARE])
+    }
+
+    #[inline]
+    fn place(&mut self, place: u32) -> Option<&mut Option<T>> {
+        match (place as usize).checked_sub(N) {
+            None => self.0.get_mut(place as usize),
+            Some(spare) => self.1.get_mut(spare),
+        }
     }
 }
 
-impl<T, const N: usize> Slab<T> for Array<T, N> {
+impl<T, const N: usize, const SPARE: usize> Slab<T> for Array<T, N, SPARE> {
     fn insert(&mut self, value: T) -> Result<u32, T> {
-        match self.0.iter_mut().enumerate().find(|(_, place)| place.is_none()) {
-            Some((index, place)) => {
+        let mut places = self.0.iter_mut().chain(&mut self.1).zip(0..);
+        match places.find(|(place, _)| place.is_none()) {
+            Some((place, index)) => {
                 *place = Some(value);
-                Ok(index as u32)
+                Ok(index)
             }
             None => Err(value),
         }
     }
 
     fn remove(&mut self, place: u32) -> Option<T> {
-        self.0.get_mut(place as usize)?.take()
+        self.place(place)?.take()
     }
 
     #[inline]
     fn get(&self, place: u32) -> Option<&T> {
-        self.0.get(place as usize)?.as_ref()
+        match (place as usize).checked_sub(N) {
+            None => self.0.get(place as usize)?.as_ref(),
+            Some(spare) => self.1.get(spare)?.as_ref(),
+        }
     }
 
     #[inline]
     fn get_mut(&mut self, place: u32) -> Option<&mut T> {
-        self.0.get_mut(place as usize)?.as_mut()
+        self.place(place)?.as_mut()
     }
 
     fn next(&self, place: u32) -> Option<u32> {
-        let rest = self.0.get(place as usize..)?;
-        let ahead = rest.iter().position(Option::is_some)?;
-        Some(place + ahead as u32)
+        (place..(N + SPARE) as u32).find(|place| self.get(*place).is_some())
     }
 
     fn len(&self) -> usize {
-        self.0.iter().flatten().count()
+        self.0.iter().chain(&self.1).flatten().count()
+    }
+
+    fn is_full(&self) -> bool {
+        self.len() == N + SPARE
     }
 }
 
@@ -215,36 +237,34 @@ pub(super) trait Alarms {
     fn first(&self) -> Option<(Instant, u32)>;
 }
 
-/// [`Alarms`] of `N` places.
+/// [`Alarms`] of `N` places, and some to spare.
 #[derive(Debug)]
-pub struct Clocks<const N: usize>([Option<Instant>; N]);
+pub struct Clocks<const N: usize, const SPARE: usize = 0>(Array<Instant, N, SPARE>);
 
-impl<const N: usize> Clocks<N> {
+impl<const N: usize, const SPARE: usize> Clocks<N, SPARE> {
     pub(super) const fn new() -> Self {
-        Self([None; N])
+        Self(Array::new())
     }
 }
 
-impl<const N: usize> Alarms for Clocks<N> {
+impl<const N: usize, const SPARE: usize> Alarms for Clocks<N, SPARE> {
     fn make_room(&mut self, place: u32) -> bool {
-        (place as usize) < N
+        (place as usize) < N + SPARE
     }
 
     fn set(&mut self, place: u32, at: Instant) {
-        if let Some(alarm) = self.0.get_mut(place as usize) {
+        if let Some(alarm) = self.0.place(place) {
             *alarm = Some(alarm.map_or(at, |set| set.min(at)));
         }
     }
 
     fn clear(&mut self, place: u32) {
-        if let Some(alarm) = self.0.get_mut(place as usize) {
-            *alarm = None;
-        }
+        self.0.remove(place);
     }
 
     fn first(&self) -> Option<(Instant, u32)> {
-        let set = self.0.iter().zip(0..).filter_map(|(alarm, place)| Some(((*alarm)?, place)));
-        set.min()
+        let places = self.0.0.iter().chain(&self.0.1).zip(0..);
+        places.filter_map(|(alarm, place)| Some(((*alarm)?, place))).min()
     }
 }
 

@@ -4,7 +4,7 @@ use mqtt_core::{
     Acknowledgement, Config as ClientConfig, Connect, Disconnect, Event, Filter, List, Payload,
     Properties, Property, Publish, QoS, ReasonCode, RetainHandling, Subscribe, Subscription, Text,
     Topic, Unsubscribe, UserProperty, Version, Will,
-    broker::{Action, Answer, Config, Crowding, Large, Overflow, Verdict},
+    broker::{Action, Answer, Config, Crowding, Large, Overflow, SPARE, Verdict},
     store::{Heap, Limits},
     wire::{Decoded, Delivery, Packet},
 };

@@ -234,3 +234,54 @@ fn assigned_names_differ() {
     }
     assert_eq!(names.len(), 4 * seeds.len(), "both kinds of broker assign the same");
 }
+
+/// Cannot happen: those who say nothing, or who are gone, keep others out.
+#[test]
+fn idle_connections_keep_nobody_out() {
+    let mut party = Party::<Pocket>::new(Config::default());
+    let clients: Vec<_> =
+        (0..8).map(|number| party.guest(Version::V5, &number.to_string(), true)).collect();
+    clients.iter().for_each(|who| party.abandon(*who)); // and the broker does not know
+    for round in 0..3 {
+        for number in 0..SPARE {
+            let idle = party.invite_with(Version::V5, Heap::new(), ClientConfig::default());
+            party.open(idle);
+            party.run(10);
+            assert!(round > 0 || number > 0 || party.lines[idle].wire.is_open(), "there was room");
+        }
+        let now = party.clock.now();
+        let connection = party.broker.open(now).expect("a place is kept");
+        party.desk.begin(connection);
+        party.broker.closed(now, connection, &mut party.desk);
+        let back = clients[round];
+        assert!(
+            party.come(back, &named(Version::V5, &round.to_string(), true)),
+            "the session is there"
+        );
+        party.cut(back);
+    }
+    assert_eq!(party.broker.sessions(), 8);
+}
+
+/// Who has no place at all has one soon, if it is only waited for somebody.
+#[test]
+fn who_takes_longest_to_connect_goes_first() {
+    let mut party = Party::<Pocket>::new(Config::default());
+    let now = party.clock.now();
+    let mut opened = Vec::new();
+    while let Ok(connection) = party.broker.open(now) {
+        party.desk.begin(connection);
+        opened.push(connection);
+    }
+    assert_eq!(opened.len(), 8 + SPARE);
+    assert_eq!(party.broker.deadline(), Some(now));
+    party.broker.tick(now, &mut party.desk);
+    let closing: Vec<_> = opened.iter().filter(|one| party.desk.closing[one.index()]).collect();
+    assert_eq!(closing, [&opened[0]]);
+    party.broker.closed(now, opened[0], &mut party.desk);
+    let next = party.broker.open(now).expect("room");
+    assert!(next.index() == opened[0].index() && next != opened[0]);
+    party.desk.begin(next);
+    party.broker.tick(now, &mut party.desk);
+    assert!(party.desk.closing[opened[1].index()] && !party.desk.closing[next.index()]);
+}

@@ -6,11 +6,12 @@
 
 use mqtt_core::{
     Buffer, Instant,
-    broker::{Broker, Config, ConnectionId, Host, Small},
+    broker::{Broker, Config, ConnectionId, Host, SPARE, Small},
 };
 use size::{Place, choice, clock, keep_last, receive, send, sleep};
 
 const CLIENTS: usize = 8;
+const LINES: usize = CLIENTS + SPARE;
 const PACKET: usize = 1024;
 
 type Memory = Small<CLIENTS, 32, 1024, 64, { 24 * 1024 }>;
@@ -30,7 +31,7 @@ struct Device {
     lines: Lines,
 }
 
-struct Lines([Line; CLIENTS]);
+struct Lines([Line; LINES]);
 
 struct Line {
     connection: Option<ConnectionId>,
@@ -84,7 +85,7 @@ fn program() -> ! {
                         received: [0; PACKET],
                         len: 0,
                     }
-                }; CLIENTS],
+                }; LINES],
             ),
         })
     };
@@ -92,7 +93,7 @@ fn program() -> ! {
         if choice() == 1 {
             device.accept();
         }
-        for index in 0..CLIENTS {
+        for index in 0..LINES {
             device.turn(index);
         }
         device.broker.tick(now(), &mut device.lines);

@@ -36,6 +36,7 @@ impl Sealed for Large {
     type Reasons = VecDeque<ReasonCode>;
     type Identified = VecDeque<Identified>;
     type Alarms = Clocks;
+    type Handshakes = Clocks;
 
     const SHARED: usize = 1024;
     const ALIASES: u16 = u16::MAX;
@@ -124,6 +125,11 @@ impl<T> Slab<T> for Places<T> {
 
     fn len(&self) -> usize {
         self.places.len() - self.free.len()
+    }
+
+    /// There is one unless memory runs out.
+    fn is_full(&self) -> bool {
+        false
     }
 }
 
