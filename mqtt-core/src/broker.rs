@@ -226,10 +226,10 @@ enum Wait {
 /// - [`tick`](Self::tick) does what is due at the [`deadline`](Self::deadline).
 ///
 /// ```
-/// use mqtt_core::{Buffer, Instant, broker::{Broker, Config, ConnectionId, Host, Small}};
+/// use mqtt_core::{Buffer, Instant, broker::{Broker, Config, ConnectionId, Host, SPARE, Small}};
 ///
 /// #[derive(Default)]
-/// struct Outgoing([Buffer<512>; 2]);
+/// struct Outgoing([Buffer<512>; 2 + SPARE]);
 ///
 /// impl Host for Outgoing {
 ///     type Sink = Buffer<512>;
