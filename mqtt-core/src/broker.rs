@@ -11,6 +11,10 @@ mod memory;
 mod message;
 mod notice;
 mod publishing;
+mod queueing;
+mod recording;
+#[cfg(feature = "alloc")]
+mod records;
 mod session;
 mod statistics;
 mod subscribing;
@@ -35,6 +39,9 @@ pub use inspecting::{Client, Retained};
 pub use memory::heap::Large;
 pub use memory::{CLIENT_ID, FLIGHTS, Memory, QUEUE, SPARE, Small, TOPIC};
 pub use notice::{End, Notice};
+pub use recording::{Haste, Key};
+#[cfg(feature = "alloc")]
+pub use records::RestoreError;
 pub use statistics::Statistics;
 
 /// What a broker takes, tells, and does when there is too much of it.
@@ -468,7 +475,7 @@ impl<M: Memory> Broker<M> {
         if self.deadline().is_none_or(|due| due > now) {
             return;
         }
-        self.tick_expiry(now);
+        self.tick_expiry(now, host);
         for _ in 0..ALARMS {
             let Some((_, place)) = self.handshakes.first().filter(|(at, _)| *at <= now) else {
                 break;
@@ -569,6 +576,7 @@ impl<M: Memory> Broker<M> {
             while let Some(session) = self.sessions.get_mut(place) {
                 let whole = *input;
                 let request = session.peer.poll(now, input, host.sink(from))?;
+                session.note_store(&mut self.messages, host);
                 let Some(request) = request else { break };
                 if let Request::Disconnect(disconnect) = request {
                     self.on_disconnect(now, subject, &disconnect, host);
@@ -610,7 +618,7 @@ impl<M: Memory> Broker<M> {
                 return Ok(if waits { Wait::Host } else { Wait::Nothing });
             }
             Request::Acknowledged(id, _) | Request::Dropped(id, _) => {
-                self.settled(from.session, *id);
+                self.settled(from.session, *id, host);
             }
             Request::Resend(id) => self.resend(now, from.session, *id, host),
             Request::Subscribe(id, subscribe) => {

@@ -176,6 +176,10 @@ impl<S> Peer<S> {
         self.link.session.store()
     }
 
+    pub(crate) const fn store_mut(&mut self) -> &mut S {
+        self.link.session.store_mut()
+    }
+
     /// Gives the session's store back.
     pub fn into_store(self) -> S {
         self.link.session.into_store()

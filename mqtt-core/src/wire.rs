@@ -55,6 +55,8 @@ pub use subscribe::{RetainHandling, SubAck, Subscribe, Subscription, UnsubAck, U
 pub use text::{Text, TextError};
 
 pub(crate) use publish::{Head, Naming, head_len};
+#[cfg(feature = "alloc")]
+pub(crate) use relay::kept_checked;
 pub(crate) use relay::{Identifiers, Relay, kept, lasting_len, write_lasting};
 pub(crate) use subscribe::{Reasons, read_ack};
 pub(crate) use writer::Writer;

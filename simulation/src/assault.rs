@@ -78,6 +78,7 @@ impl<M: Kind> Siege<M> {
     fn hear(&mut self, said: &[u8]) -> Vec<u8> {
         let mut input = said;
         let result = self.broker.poll(self.now, self.witness, &mut input, &mut self.desk);
+        M::keep(&self.broker, &mut self.desk, true);
         assert_eq!((result, input), (Ok(()), &[][..]), "the witness is not heard");
         let heard = self.sink(self.witness).as_bytes().to_vec();
         self.sink(self.witness).clear_sent(heard.len());
@@ -105,6 +106,7 @@ impl<M: Kind> Siege<M> {
             2 => {
                 self.now = self.now + (u64::from(argument) << (argument & 7));
                 self.broker.tick(self.now, &mut self.desk);
+                M::keep(&self.broker, &mut self.desk, true);
             }
             3 => self.attend(),
             _ => {
@@ -128,6 +130,7 @@ impl<M: Kind> Siege<M> {
         self.received[who].extend_from_slice(bytes);
         let mut input = &self.received[who][..];
         let result = self.broker.poll(self.now, connection, &mut input, &mut self.desk);
+        M::keep(&self.broker, &mut self.desk, true);
         let taken = self.received[who].len() - input.len();
         self.received[who].drain(..taken);
         assert!(result.is_ok() || self.desk.closing[connection.index()]);
@@ -143,6 +146,7 @@ impl<M: Kind> Siege<M> {
             self.sink(connection).clear();
             self.desk.closing[connection.index()] = true;
             self.broker.closed(self.now, connection, &mut self.desk);
+            M::keep(&self.broker, &mut self.desk, true);
         }
     }
 

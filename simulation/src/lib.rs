@@ -6,6 +6,7 @@
 //! - [`App`]: the client's end. Watches that the machine writes whole packets only, and leaves room.
 //! - [`Party`]: clients and a broker, each on its wire.
 //! - [`Model`]: what a broker must, may and must not do; watches a party.
+//! - [`Ledger`]: what a broker is restored from.
 //! - [`assault`]: hostile clients.
 //! - [`Script`]: a server's end that does what the test says, for one-line provocations.
 //! - [`Server`]: a server's end that follows the protocol, and panics when the client does not.
@@ -16,6 +17,7 @@ pub mod app;
 mod assault;
 mod clock;
 mod event;
+pub mod ledger;
 mod model;
 pub mod pair;
 pub mod party;
@@ -29,6 +31,7 @@ pub use app::{App, Outbox};
 pub use assault::assault;
 pub use clock::Clock;
 pub use event::keep_packet;
+pub use ledger::Ledger;
 pub use model::{Counts, Model, Outcome};
 pub use pair::{End, Pair};
 pub use party::{Party, Pocket};

@@ -6,8 +6,8 @@ use mqtt_core::{
     Client, Config, Connect, Event, Filter, Instant, PacketId, Publish, PublishError, QoS,
     RetainHandling, SendError, Subscribe, Subscription, Text, Version,
     broker::{
-        Action, Answer, Broker, Config as BrokerConfig, ConnectionId, Host, Large, Memory, Notice,
-        Small, Verdict,
+        Action, Answer, Broker, Config as BrokerConfig, ConnectionId, Haste, Host, Key, Large,
+        Memory, Notice, Small, Verdict,
     },
     router::Limits,
     store::{Heap, Store},
@@ -15,7 +15,7 @@ use mqtt_core::{
 };
 
 use crate::{
-    App, Clock, Counts, Direction, End, Model, Outbox, Rng, Weather, Wire, app::packet_len,
+    App, Clock, Counts, Direction, End, Ledger, Model, Outbox, Rng, Weather, Wire, app::packet_len,
     story::message,
 };
 
@@ -42,6 +42,8 @@ pub struct Desk {
     pub capacity: usize,
     /// What the broker has told, if that is wanted.
     pub notices: Option<Vec<String>>,
+    /// What is kept of a large broker.
+    pub ledger: Ledger,
 }
 
 impl Desk {
@@ -55,6 +57,7 @@ impl Desk {
             later: None,
             capacity,
             notices: None,
+            ledger: Ledger::default(),
         }
     }
 
@@ -77,6 +80,12 @@ impl Desk {
 
 impl Host for Desk {
     type Sink = Outbox;
+
+    const RECORDS: bool = true;
+
+    fn changed(&mut self, key: Key<'_>, haste: Haste) {
+        self.ledger.change(key, haste);
+    }
 
     fn sink(&mut self, to: ConnectionId) -> &mut Outbox {
         let index = self.place(to);
@@ -167,6 +176,11 @@ pub struct Party<M: Memory, S = Heap> {
 pub trait Kind: Memory + Sized {
     /// A broker of this kind.
     fn broker(config: BrokerConfig) -> Broker<Self>;
+
+    /// Keeps what must be kept before anything is sent, and everything if `all`.
+    fn keep(broker: &Broker<Self>, desk: &mut Desk, all: bool) {
+        let _ = (broker, desk, all);
+    }
 }
 
 impl<const C: usize, const S: usize, const F: usize, const M: usize, const B: usize> Kind
@@ -180,6 +194,15 @@ impl<const C: usize, const S: usize, const F: usize, const M: usize, const B: us
 impl Kind for Large {
     fn broker(config: BrokerConfig) -> Broker<Self> {
         Broker::large(config, 1 << 20, 7, Limits::default())
+    }
+
+    fn keep(broker: &Broker<Self>, desk: &mut Desk, all: bool) {
+        if all || desk.ledger.is_due() {
+            desk.ledger.check(broker);
+        }
+        if all || desk.ledger.is_urgent {
+            desk.ledger.commit(broker);
+        }
     }
 }
 
@@ -263,6 +286,7 @@ impl<M: Kind, S: Store> Party<M, S> {
         // Nothing is written to one that is gone.
         self.desk.closing[connection.index()] = true;
         self.broker.closed(now, connection, &mut self.desk);
+        M::keep(&self.broker, &mut self.desk, false);
         if let Some(model) = &mut self.model {
             model.closed(now, connection);
         }
@@ -321,6 +345,7 @@ impl<M: Kind, S: Store> Party<M, S> {
         let mut moved = false;
         if self.broker.deadline().is_some_and(|due| due <= now) {
             self.broker.tick(now, &mut self.desk);
+            M::keep(&self.broker, &mut self.desk, false);
             let due = self.broker.deadline();
             assert!(due.is_none_or(|due| due >= now), "{due:?} is past at {now:?}");
             if let Some(model) = &mut self.model {
@@ -356,6 +381,7 @@ impl<M: Kind, S: Store> Party<M, S> {
             let front = first.unwrap_or(rx.len());
             let mut input = &rx[..front];
             let _ = self.broker.poll(now, connection, &mut input, &mut self.desk);
+            M::keep(&self.broker, &mut self.desk, false);
             let taken: Vec<_> = rx.drain(..front - input.len()).collect();
             if let (Some(model), false) = (&mut self.model, taken.is_empty()) {
                 model.heard(now, connection, &taken);
@@ -500,6 +526,24 @@ fn send<S: Store>(wire: &mut Wire, direction: Direction, now: Instant, app: &mut
         wire.finish(direction);
     }
     len > 0
+}
+
+impl<S: Store> Party<Large, S> {
+    /// The broker is killed, and another takes its place after so many milliseconds with what was kept.
+    pub fn restart(&mut self, config: BrokerConfig, after: u64) {
+        for line in &mut self.lines {
+            line.wire.cut();
+            line.app.lost(self.clock.now());
+            line.rx.clear();
+            line.connection = None;
+        }
+        self.zombies.clear();
+        self.desk.sinks.clear();
+        self.desk.closing.clear();
+        self.clock.advance_to(self.clock.now() + after);
+        self.broker = Large::broker(config);
+        Ledger::restore(&mut self.broker, &mut self.desk, self.clock.now());
+    }
 }
 
 /// What most stories do.

@@ -4,6 +4,7 @@ use super::{
     Broker, ConnectionId, End, Host, Memory, Notice, State,
     memory::{Alarms, Names, Queue, Slab},
     message::{Content, Messages, Use},
+    recording::{Haste, Key, release},
     session::{Subject, Will},
 };
 use crate::{
@@ -30,10 +31,8 @@ impl<M: Memory> Broker<M> {
             if let Some(expiry) = disconnect.properties.session_expiry_interval() {
                 session.expiry = expiry.min(self.config.session_expiry_maximum);
             }
-            if disconnect.reason == ReasonCode::Success
-                && let Some(will) = session.will.take()
-            {
-                self.messages.release(will.message, Use::Standing);
+            if disconnect.reason == ReasonCode::Success {
+                self.drop_will(from.session, host);
             }
         }
         self.end_connection(now, from.connection, End::Left(disconnect.reason), host);
@@ -126,13 +125,22 @@ impl<M: Memory> Broker<M> {
             session.expiry = expiry;
             self.end_connection(now, connection, End::TakenOver, host);
         }
-        if let Some(session) = self.sessions.get_mut(place)
-            && !clean
-            && let Some(will) = session.will.take()
-        {
+        if !clean {
             // The client is back before its will was due [MQTT-3.1.3-9].
-            self.messages.release(will.message, Use::Standing);
+            self.drop_will(place, host);
         }
+    }
+
+    fn drop_will(&mut self, place: u32, host: &mut impl Host) {
+        if let Some(will) = self.take_will(place, host) {
+            release(&mut self.messages, will.message, Use::Standing, host);
+        }
+    }
+
+    fn take_will(&mut self, place: u32, host: &mut impl Host) -> Option<Will> {
+        let will = self.sessions.get_mut(place)?.will.take()?;
+        host.changed(Key::Session(place), Haste::Urgent);
+        Some(will)
     }
 
     /// A session has lost its connection.
@@ -149,24 +157,24 @@ impl<M: Memory> Broker<M> {
         if session.expiry == 0 {
             return self.end_session(now, place, host);
         }
-        if session.expiry < u32::MAX {
-            session.ends = Some(now + u64::from(session.expiry) * 1_000);
-        }
+        session.ends = session.end_of(now);
         if let Some(will) = &mut session.will {
             will.due = Some(now + u64::from(will.delay) * 1_000);
         }
-        self.drop_fleeting(place);
+        self.drop_fleeting(place, host);
+        self.note_store(place, host);
+        self.note_session(place, Haste::None, host);
         self.tick_session(now, place, host);
     }
 
     /// Messages at QoS 0 do not wait for a client that is not there.
-    fn drop_fleeting(&mut self, place: u32) {
+    fn drop_fleeting(&mut self, place: u32, host: &mut impl Host) {
         let Some(session) = self.sessions.get_mut(place) else { return };
         let mut index = session.sent;
         while let Some(delivery) = session.deliveries.get(index).copied() {
             if delivery.qos == QoS::AtMostOnce {
                 session.take(index, self.messages.size(delivery.message));
-                self.messages.release(delivery.message, Use::Sent);
+                release(&mut self.messages, delivery.message, Use::Sent, host);
             } else {
                 index += 1;
             }
@@ -176,13 +184,16 @@ impl<M: Memory> Broker<M> {
     /// A session comes to its end: its will is published, its shared messages go to others, the rest
     /// is forgotten.
     pub(super) fn end_session(&mut self, now: Instant, place: u32, host: &mut impl Host) {
+        self.note_store(place, host);
+        self.note_all(place, host);
+        let will = self.take_will(place, host);
         let Some(mut session) = self.sessions.remove(place) else { return };
         self.alarms.clear(place);
         self.absent.clear(place);
         let hash = self.names.hash(session.name.as_bytes());
         self.names.remove(hash, place);
         self.router.unsubscribe_all(Subscriber(place));
-        if let Some(will) = session.will.take() {
+        if let Some(will) = will {
             self.publish_will(now, will, host);
         }
         host.notice(&Notice::SessionEnded { client_id: session.name.as_bytes() });
@@ -194,7 +205,7 @@ impl<M: Memory> Broker<M> {
             {
                 continue;
             }
-            self.messages.release(delivery.message, Use::Sent);
+            release(&mut self.messages, delivery.message, Use::Sent, host);
         }
     }
 
@@ -204,6 +215,7 @@ impl<M: Memory> Broker<M> {
             let at = now + u64::from(expiry) * 1_000;
             self.messages.set_expiry(message, at);
             self.expect_expiry(Some(at));
+            host.changed(Key::Message(message.0), Haste::Urgent);
         }
         let kept = self.messages.get(message);
         let name = kept.map(|Content { topic, .. }| M::Topic::new(topic.as_bytes()));
@@ -211,11 +223,11 @@ impl<M: Memory> Broker<M> {
         if let Some(Ok(name)) = name {
             let topic = Topic::from_validated(name.as_bytes());
             if retain {
-                self.retain_kept(topic, message);
+                self.retain_kept(topic, message, host);
             }
             self.route_kept(now, topic, message, host);
         }
-        self.messages.release(message, Use::Standing);
+        release(&mut self.messages, message, Use::Standing, host);
     }
 
     /// What the clock does to a connection that has no session yet.
@@ -248,10 +260,9 @@ impl<M: Memory> Broker<M> {
             self.statistics.sessions_expired += 1;
             return self.end_session(now, place, host);
         }
-        if let Some(will) = session.will
-            && is_due(will.due)
+        if session.will.is_some_and(|will| is_due(will.due))
+            && let Some(will) = self.take_will(place, host)
         {
-            session.will = None;
             self.publish_will(now, will, host);
         }
         self.set_deadline(place);

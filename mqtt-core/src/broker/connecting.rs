@@ -6,6 +6,7 @@ use super::{
     Action, Broker, ConnectionId, Crowding, End, Host, Memory, Notice, State, Verdict, Wait,
     memory::{Alarms, Names, Slab},
     message::{Content, MessageId, Messages, Use},
+    recording::{Haste, records, release},
     session::{Session, Subject, Will},
     tick_after,
 };
@@ -244,7 +245,7 @@ impl<M: Memory> Broker<M> {
             // Not even this fits what the client takes, or the sink.
             session.peer.closed();
             if let Some(will) = will {
-                self.messages.release(will.message, Use::Standing);
+                release(&mut self.messages, will.message, Use::Standing, host);
             }
             self.end_if_new(now, place, resumed, host);
             self.end_connection(now, from, End::Lost, host);
@@ -264,6 +265,9 @@ impl<M: Memory> Broker<M> {
             clean_start: connect.clean_start,
             session_present: resumed,
         });
+        self.set_recorded(place, expiry > 0, host);
+        self.note_store(place, host);
+        self.note_session(place, Haste::Urgent, host);
         self.set_state(from, State::Open(place));
         self.handshakes.clear(from.place);
         Ok(true)
@@ -291,6 +295,24 @@ impl<M: Memory> Broker<M> {
         host: &mut impl Host,
     ) -> Option<u32> {
         let name = M::Name::new(name).ok()?;
+        let session = self.new_session(name, records::<M, _>(host));
+        let full = self.sessions.len() >= self.config.sessions;
+        let place = match if full { Err(session) } else { self.sessions.insert(session) } {
+            Ok(place) => place,
+            Err(session) => {
+                self.make_place(now, host)?;
+                self.sessions.insert(session).ok()?
+            }
+        };
+        if !self.settle_in(place, hash) {
+            self.sessions.remove(place);
+            return None;
+        }
+        Some(place)
+    }
+
+    /// A session of this name that has nothing yet.
+    pub(super) fn new_session(&self, name: M::Name, notes: bool) -> Session<M> {
         let config = link::Config {
             acknowledgement: Acknowledgement::Manual,
             assumed_receive_maximum: self.config.assumed_receive_maximum,
@@ -299,10 +321,11 @@ impl<M: Memory> Broker<M> {
             ..link::Config::DEFAULT
         };
         let aliases = self.config.topic_alias_maximum.min(M::ALIASES);
-        let store = M::store(self.config.receive_maximum, aliases);
-        let session = Session {
+        let store = M::store(self.config.receive_maximum, aliases, notes);
+        Session {
             peer: Peer::with_config(store, config),
             name,
+            place: 0,
             connection: None,
             identity: 0,
             deliveries: M::deliveries(),
@@ -321,22 +344,18 @@ impl<M: Memory> Broker<M> {
             stamp: 0,
             wanted: Options::default(),
             identified: 0, // it is stamped first
-        };
-        let full = self.sessions.len() >= self.config.sessions;
-        let place = match if full { Err(session) } else { self.sessions.insert(session) } {
-            Ok(place) => place,
-            Err(session) => {
-                self.make_place(now, host)?;
-                self.sessions.insert(session).ok()?
-            }
-        };
+            recorded: false,
+        }
+    }
+
+    /// Makes a session that is in its place known there. Whether there is room for that.
+    pub(super) fn settle_in(&mut self, place: u32, hash: u32) -> bool {
         let alarms = [&mut self.alarms, &mut self.absent];
         let room = alarms.into_iter().all(|alarms| alarms.make_room(place));
-        if !room || !self.names.insert(hash, place) {
-            self.sessions.remove(place);
-            return None;
+        if let Some(session) = self.sessions.get_mut(place) {
+            session.place = place;
         }
-        Some(place)
+        room && self.names.insert(hash, place)
     }
 
     /// Ends the session that has been without a connection for longest, if that is the policy.

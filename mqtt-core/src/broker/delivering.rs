@@ -4,6 +4,7 @@ use super::{
     Broker, Config, ConnectionId, Host, Memory, Notice, Overflow, Statistics, TURNS,
     memory::{Queue, Slab},
     message::{Content, MessageId, Messages, Use},
+    recording::{Haste, release},
     session::{Delivery, Session},
 };
 use crate::{
@@ -57,12 +58,12 @@ impl<M: Memory> Broker<M> {
                 .messages
                 .has_room(M::Messages::measure(&content, Identifiers::NONE), Use::Waiting)
         {
-            self.reclaim(now);
+            self.reclaim(now, host);
         }
         let mut routing = Routing { now, qos, retain, given: Some(content), kept: None };
         let any = self.route_to(topic, publisher, &mut routing, host);
         if let Some(kept) = routing.kept {
-            self.messages.release(kept, Use::Sent);
+            release(&mut self.messages, kept, Use::Sent, host);
         }
         any
     }
@@ -94,7 +95,7 @@ impl<M: Memory> Broker<M> {
             recipient.options().no_local && publisher == Some(recipient.subscriber().0)
         };
         let all = || router.matches(topic);
-        delivering.make_room(routing, all);
+        delivering.make_room(routing, all, host);
         let mut found = all();
         let (Some(first), second) = (found.next(), found.next()) else { return false };
         let mut any = false;
@@ -152,7 +153,8 @@ impl<M: Memory> Broker<M> {
         let Some(Content { qos, retain, .. }) = messages.get(message) else { return false };
         let wish = Wish::of(&options, qos, retain, Some(group));
         let Some(session) = sessions.get_mut(place) else { return false };
-        let taken = session.enqueue(now, wish.delivery(message), messages, config, statistics);
+        let taken =
+            session.enqueue(now, wish.delivery(message), messages, config, statistics, host);
         self.pump(now, place, host);
         taken
     }
@@ -198,11 +200,13 @@ impl<M: Memory> Broker<M> {
                 if let Some(delivery) = session.deliveries.get_mut(session.sent) {
                     delivery.id = Some(id);
                 }
+                session.note_delivery(session.sent, messages, host);
                 session.is_on_its_way(size);
             }
             Outcome::Sent(None) | Outcome::Dropped => {
+                session.note_end(session.sent, Haste::Urgent, host);
                 session.take(session.sent, size);
-                messages.release(delivery.message, Use::Sent);
+                release(messages, delivery.message, Use::Sent, host);
             }
         }
         true
@@ -238,12 +242,14 @@ impl<M: Memory> Broker<M> {
     }
 
     /// A message on its way to a session has come to its end.
-    pub(super) fn settled(&mut self, place: u32, id: PacketId) {
+    pub(super) fn settled(&mut self, place: u32, id: PacketId, host: &mut impl Host) {
         let Some(session) = self.sessions.get_mut(place) else { return };
         let Some(index) = session.find(id) else { return };
         let Some(delivery) = session.deliveries.get(index).copied() else { return };
+        // If it is forgotten that the client has it, it is asked again.
+        session.note_end(index, Haste::None, host);
         session.take(index, self.messages.size(delivery.message));
-        self.messages.release(delivery.message, Use::Sent);
+        release(&mut self.messages, delivery.message, Use::Sent, host);
     }
 }
 
@@ -262,6 +268,7 @@ impl<M: Memory> Delivering<'_, M> {
         &mut self,
         routing: &Routing<'_>,
         found: impl Fn() -> I,
+        host: &mut impl Host,
     ) {
         if self.config.overflow == Overflow::DropNewest || routing.qos == QoS::AtMostOnce {
             return;
@@ -276,8 +283,9 @@ impl<M: Memory> Delivering<'_, M> {
             for found in found().filter(|found| found.group.is_none()) {
                 for recipient in found.recipients {
                     let session = self.sessions.get_mut(recipient.subscriber().0);
-                    any |= session
-                        .is_some_and(|session| session.drop_oldest(self.messages, self.statistics));
+                    any |= session.is_some_and(|session| {
+                        session.drop_oldest(self.messages, self.statistics, host)
+                    });
                 }
             }
         }
@@ -394,7 +402,7 @@ impl<M: Memory> Delivering<'_, M> {
         let mut message = routing.user(wish.identifiers, user, *messages);
         while message.is_none()
             && config.overflow == Overflow::DropOldest
-            && session.drop_oldest(*messages, statistics)
+            && session.drop_oldest(*messages, statistics, host)
         {
             message = routing.user(wish.identifiers, user, *messages);
         }
@@ -417,16 +425,17 @@ impl<M: Memory> Delivering<'_, M> {
             Outcome::Sent(Some(id)) => {
                 // Those that wait are behind those on their way, and none wait.
                 session.deliveries.push(Delivery { id: Some(id), ..delivery });
+                session.note_delivery(session.sent, *messages, host);
                 session.is_on_its_way(size);
             }
-            Outcome::Sent(None) | Outcome::Dropped => messages.release(message, user),
+            Outcome::Sent(None) | Outcome::Dropped => release(*messages, message, user, host),
             Outcome::Waits => {
                 let may_wait = user == Use::Waiting || messages.may_wait();
                 statistics.dropped_overflow += u64::from(!may_wait);
-                if !may_wait
-                    || !session.enqueue(routing.now, delivery, *messages, config, statistics)
+                let now = routing.now;
+                if !may_wait || !session.enqueue(now, delivery, *messages, config, statistics, host)
                 {
-                    messages.release(message, user);
+                    release(*messages, message, user, host);
                 }
                 session.tell_behind(host);
             }
@@ -625,91 +634,6 @@ impl<M: Memory> Session<M> {
             let (messages, bytes) = (self.waiting, self.waiting_bytes);
             host.notice(&Notice::Behind { connection, messages, bytes });
         }
-    }
-
-    /// Lets a message wait, if there are not too many already. Whether it waits.
-    pub(super) fn enqueue(
-        &mut self,
-        now: Instant,
-        delivery: Delivery,
-        messages: &mut M::Messages,
-        config: &Config,
-        statistics: &mut Statistics,
-    ) -> bool {
-        let size = messages.size(delivery.message);
-        let is_full = |session: &mut Self| {
-            session.waiting >= config.queue_messages
-                || session.waiting_bytes + size > config.queue_bytes
-                || !session.deliveries.has_room()
-        };
-        if is_full(self) {
-            self.drop_expired(now, messages, statistics);
-        }
-        let hopeless = size > config.queue_bytes || config.queue_messages == 0;
-        while config.overflow == Overflow::DropOldest
-            && !hopeless
-            && is_full(self)
-            && self.drop_oldest(messages, statistics)
-        {}
-        if is_full(self) || !self.deliveries.push(delivery) {
-            statistics.dropped_overflow += 1;
-            return false;
-        }
-        let expires = messages.expires(delivery.message);
-        self.expires = earlier(self.expires, expires);
-        self.waiting += 1;
-        self.waiting_bytes += size;
-        true
-    }
-
-    /// Drops what has waited for longest. Whether there was something.
-    pub(super) fn drop_oldest(
-        &mut self,
-        messages: &mut M::Messages,
-        statistics: &mut Statistics,
-    ) -> bool {
-        let mut waiting = self.sent..self.deliveries.len();
-        let counts = |index: &usize| self.deliveries.get(*index).is_some_and(|it| it.counts);
-        let Some(index) = waiting.find(counts) else { return false };
-        let Some(oldest) = self.deliveries.get(index).copied() else { return false };
-        self.take(index, messages.size(oldest.message));
-        messages.release(oldest.message, Use::Sent);
-        statistics.dropped_overflow += 1;
-        true
-    }
-
-    /// Drops what has waited for too long. How many were looked at.
-    pub(super) fn drop_expired(
-        &mut self,
-        now: Instant,
-        messages: &mut M::Messages,
-        statistics: &mut Statistics,
-    ) -> usize {
-        if self.expires.is_none_or(|at| at > now) {
-            return 0;
-        }
-        let (count, mut index) = (self.deliveries.len(), 0);
-        let Self { deliveries, sent, waiting, waiting_bytes, expires, .. } = self;
-        *expires = None;
-        deliveries.retain(|delivery| {
-            index += 1;
-            let at = messages.expires(delivery.message);
-            if index <= *sent || !delivery.counts || at.is_none_or(|at| at > now) {
-                *expires = earlier(*expires, at.filter(|at| *at > now));
-                return true;
-            }
-            *waiting -= 1;
-            *waiting_bytes -= messages.size(delivery.message);
-            messages.release(delivery.message, Use::Sent);
-            statistics.dropped_expired += 1;
-            false
-        });
-        count
-    }
-
-    /// Whether so many bytes more may be on their way; if it is nothing else, any number.
-    fn takes(&self, size: usize, config: &Config) -> bool {
-        self.sent == 0 || self.sent_bytes + size <= config.in_flight_bytes
     }
 }
 

@@ -1,6 +1,8 @@
 //! Messages that have waited for too long.
 
-use super::{Broker, Memory, delivering::earlier, memory::Slab, message::Messages, tick_after};
+use super::{
+    Broker, Host, Memory, delivering::earlier, memory::Slab, message::Messages, tick_after,
+};
 use crate::Instant;
 
 /// How many messages and sessions are looked at in one go.
@@ -43,14 +45,14 @@ impl<M: Memory> Broker<M> {
     }
 
     /// Drops some of what has expired, now and then.
-    pub(super) fn tick_expiry(&mut self, now: Instant) {
+    pub(super) fn tick_expiry(&mut self, now: Instant, host: &mut impl Host) {
         if self.sweep.due().is_some_and(|due| due <= now) {
-            self.reclaim(now);
+            self.reclaim(now, host);
         }
     }
 
     /// Drops some of what has expired, if there is any.
-    pub(super) fn reclaim(&mut self, now: Instant) {
+    pub(super) fn reclaim(&mut self, now: Instant, host: &mut impl Host) {
         if self.sweep.earliest.is_none_or(|at| at > now) {
             return;
         }
@@ -59,7 +61,7 @@ impl<M: Memory> Broker<M> {
             && let Some(session) = self.sessions.get_mut(place)
             && looks > 0
         {
-            let looked = session.drop_expired(now, &mut self.messages, &mut self.statistics);
+            let looked = session.drop_expired(now, &mut self.messages, &mut self.statistics, host);
             looks = looks.saturating_sub(1 + looked);
             self.sweep.seen = earlier(self.sweep.seen, session.expires);
             self.sweep.session = place + 1;
@@ -72,7 +74,7 @@ impl<M: Memory> Broker<M> {
             let expires =
                 self.retained.get(place).and_then(|message| self.messages.expires(*message));
             if expires.is_some_and(|at| at <= now) {
-                self.forget_retained(place);
+                self.forget_retained(place, host);
                 self.statistics.dropped_expired += 1;
             } else {
                 self.sweep.seen = earlier(self.sweep.seen, expires);

@@ -1,6 +1,6 @@
 //! What a broker asks of whoever drives it.
 
-use super::Notice;
+use super::{Haste, Key, Notice};
 use crate::{
     reason::ReasonCode,
     sink::Sink,
@@ -31,6 +31,20 @@ pub trait Host {
     /// Something has happened. There is nothing that has to be done about it.
     fn notice(&mut self, notice: &Notice<'_>) {
         let _ = notice;
+    }
+
+    /// Whether [`changed`](Self::changed) is to be called, of a `Large` broker: it costs nothing
+    /// otherwise.
+    const RECORDS: bool = false;
+
+    /// A record has changed, or is there now, or has ended: which of these and how, the broker's `record`
+    /// tells when this call into the broker has returned, and at any time after, as it is then.
+    ///
+    /// The records of one moment, kept all or none, are what a broker can be restored from. Nothing that
+    /// was acknowledged is lost, and nothing at QoS 2 doubled, if no byte leaves before the changes that
+    /// are [`Urgent`](Haste::Urgent) to it are kept.
+    fn changed(&mut self, key: Key<'_>, haste: Haste) {
+        let _ = (key, haste);
     }
 
     /// Gives `write` the sink of a connection, and what is said besides a verdict about CONNECT or AUTH

@@ -76,7 +76,7 @@ impl<M: Memory> Broker<M> {
         }
         let content = Content::new(now, topic, payload, qos, retain, properties);
         self.expect_expiry(content.expires);
-        if retain && !self.retain(now, &content) {
+        if retain && !self.retain(now, &content, host) {
             self.statistics.not_retained += 1;
             return ReasonCode::QuotaExceeded;
         }

@@ -12,12 +12,15 @@ use crate::{
     router::{Flat, Router, fnv},
     slice,
     store::{Aliased, Name, Records, Store},
+    wire::PacketId,
 };
 
 #[cfg(feature = "alloc")]
 pub(super) mod alarms;
 #[cfg(feature = "alloc")]
 pub(super) mod heap;
+#[cfg(feature = "alloc")]
+pub(super) mod noted;
 
 /// Where a [`Broker`](super::Broker) keeps what it remembers: [`Small`], or, with the
 /// feature `alloc`, `Large`.
@@ -27,7 +30,7 @@ pub trait Memory: Sealed {}
 #[allow(private_bounds, private_interfaces, reason = "nobody else can name it")]
 pub trait Sealed: Sized {
     type Router: Router;
-    type Store: Store;
+    type Store: Noting;
     type Name: Name;
     type Names: Names;
     /// The topics of retained messages.
@@ -53,12 +56,14 @@ pub trait Sealed: Sized {
     const SHARED: usize;
     /// How many topic aliases a client may set at most.
     const ALIASES: u16;
+    /// Whether it can be told what has changed.
+    const RECORDS: bool;
 
     fn deliveries() -> Self::Deliveries;
     fn replays() -> Self::Replays;
     /// A store for a session of which the client may send so many publishes unacknowledged, and set
-    /// so many topic aliases.
-    fn store(receive_maximum: u16, aliases: u16) -> Self::Store;
+    /// so many topic aliases; whether it takes notes.
+    fn store(receive_maximum: u16, aliases: u16, notes: bool) -> Self::Store;
 }
 
 /// Arrays, for a broker that is one value of fixed size and allocates nothing.
@@ -133,6 +138,7 @@ impl<const C: usize, const S: usize, const F: usize, const M: usize, const B: us
     const SHARED: usize = usize::MAX;
     /// None: there is no room for as long a topic as may come.
     const ALIASES: u16 = 0;
+    const RECORDS: bool = false;
 
     fn deliveries() -> Self::Deliveries {
         Vec::new()
@@ -142,7 +148,7 @@ impl<const C: usize, const S: usize, const F: usize, const M: usize, const B: us
         Vec::new()
     }
 
-    fn store(_: u16, _: u16) -> Self::Store {
+    fn store(_: u16, _: u16, _: bool) -> Self::Store {
         Aliased::new(Records::new())
     }
 }
@@ -151,6 +157,31 @@ impl<const C: usize, const S: usize, const F: usize, const M: usize, const B: us
     for Small<C, S, F, M, B>
 {
 }
+
+/// A store that may note what has changed in it and its user has not asked for.
+pub(super) trait Noting: Store {
+    /// The next of its notes.
+    fn note(&mut self) -> Option<Note> {
+        None
+    }
+
+    /// The identifiers of the messages at QoS 2 that have been taken.
+    fn each_taken(&self, each: &mut dyn FnMut(PacketId)) {
+        let _ = each;
+    }
+}
+
+/// What has changed in a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(feature = "alloc"), expect(dead_code, reason = "arrays take no notes"))]
+pub(super) enum Note {
+    /// An outgoing publish has been released.
+    Released(PacketId),
+    /// An incoming one at QoS 2 has been taken, or has come to its end.
+    Arrival(PacketId),
+}
+
+impl<S: Store, const A: usize, const L: usize> Noting for Aliased<S, A, L> {}
 
 /// Values in numbered places.
 pub(super) trait Slab<T> {
@@ -280,6 +311,13 @@ pub(super) trait Queue<T> {
     fn get(&self, index: usize) -> Option<&T>;
     fn get_mut(&mut self, index: usize) -> Option<&mut T>;
     fn len(&self) -> usize;
+
+    /// What tells a value from all others that were ever in the queue, and grows from each to the next,
+    /// if there is such a thing.
+    fn number(&self, index: usize) -> u64 {
+        let _ = index;
+        0
+    }
 }
 
 impl<T, const N: usize> Queue<T> for Vec<T, N> {

@@ -13,7 +13,7 @@ pub(super) mod heap;
 
 /// A message that is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MessageId(u32);
+pub struct MessageId(pub(super) u32);
 
 /// A message apart from how it is sent: in no version, under no identifier.
 #[derive(Clone, Copy)]
@@ -177,6 +177,34 @@ impl Ledger {
         true
     }
 
+    /// A message is kept that was on record, for nobody yet. Whether it may.
+    #[cfg(feature = "alloc")]
+    fn restore(&mut self, bytes: usize) -> bool {
+        let all = self.all.plus(1, bytes);
+        let fits = all.is_within(self.limit);
+        if fits {
+            self.all = all;
+        }
+        fits
+    }
+
+    /// It has one user more, as it had then: nothing is held back for others. Whether it may.
+    #[cfg(feature = "alloc")]
+    fn reuse(&mut self, head: &mut Head, bytes: usize, user: Use) -> bool {
+        let users = &mut head.users[user.index()];
+        let record = self.record(user);
+        let new = if *users == 0 { Amount { messages: 1, bytes } } else { Amount::NONE };
+        let all = self.all.plus(0, record);
+        let used = self.used[user.index()].plus(new.messages, new.bytes + record);
+        let eighths = if user == Use::Standing { 3 } else { 2 };
+        let fits = all.is_within(self.limit) && used.is_within(self.limit.without_eighths(eighths));
+        if fits {
+            (self.all, self.used[user.index()]) = (all, used);
+            *users += 1;
+        }
+        fits
+    }
+
     /// A message has one user less. Whether that was the last.
     fn release(&mut self, head: &mut Head, bytes: usize, user: Use) -> bool {
         let record = self.record(user);
@@ -286,8 +314,15 @@ pub(super) trait Messages {
     /// Whether a message that was kept as being on its way may wait instead.
     fn may_wait(&self) -> bool;
 
-    /// There is one user less; without any the message goes.
-    fn release(&mut self, id: MessageId, user: Use);
+    /// There is one user less; without any the message goes. Whether it has gone and was
+    /// [on record](Self::record).
+    fn release(&mut self, id: MessageId, user: Use) -> bool;
+
+    /// It is on record from now on. Whether that is new.
+    fn record(&mut self, id: MessageId) -> bool {
+        let _ = id;
+        false
+    }
 
     /// The number of messages.
     fn len(&self) -> usize;
@@ -415,13 +450,13 @@ impl<const MESSAGES: usize, const BYTES: usize> Messages for Arena<MESSAGES, BYT
         }
     }
 
-    fn release(&mut self, id: MessageId, user: Use) {
+    fn release(&mut self, id: MessageId, user: Use) -> bool {
         let end = self.bytes();
-        let Some(place) = self.slots.get_mut(id.0 as usize) else { return };
-        let Some(slot) = place else { return };
+        let Some(place) = self.slots.get_mut(id.0 as usize) else { return false };
+        let Some(slot) = place else { return false };
         let (start, len) = (slot.start as usize, slot.head.all_len());
         if !self.ledger.release(&mut slot.head, len, user) {
-            return;
+            return false;
         }
         *place = None;
         slice::shift(&mut self.bytes, start + len..end, start);
@@ -430,6 +465,7 @@ impl<const MESSAGES: usize, const BYTES: usize> Messages for Arena<MESSAGES, BYT
                 slot.start -= len as u32;
             }
         }
+        false
     }
 
     fn len(&self) -> usize {

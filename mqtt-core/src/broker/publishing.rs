@@ -4,6 +4,7 @@ use super::{
     Action, Broker, Host, Memory, Verdict,
     memory::{Names, Queue, Slab},
     message::{Content, MessageId, Messages, Use},
+    recording::release,
     session::{Delivery, Replay, Subject},
 };
 use crate::{
@@ -51,6 +52,7 @@ impl<M: Memory> Broker<M> {
             (message.receipt, self.sessions.get_mut(from.session))
         {
             session.peer.settle(now, receipt, reason, host.sink(from.connection));
+            session.note_store(&mut self.messages, host);
         }
         false
     }
@@ -97,7 +99,7 @@ impl<M: Memory> Broker<M> {
         self.statistics.received_bytes += payload.len() as u64;
         let content = Content::new(now, topic, payload.into(), qos, retain, properties);
         self.expect_expiry(content.expires);
-        if retain && !self.retain(now, &content) {
+        if retain && !self.retain(now, &content, host) {
             self.statistics.not_retained += 1;
             // Who cannot be told is not to lose what those hear who subscribe already.
             let session = self.sessions.get(from.session);
@@ -106,7 +108,7 @@ impl<M: Memory> Broker<M> {
             {
                 return ReasonCode::QuotaExceeded;
             }
-            self.retain_no_more(topic);
+            self.retain_no_more(topic, host);
         }
         if self.route(now, Some(from.session), content, host) {
             ReasonCode::Success
@@ -117,9 +119,14 @@ impl<M: Memory> Broker<M> {
 
     /// Keeps a message for those who subscribe later, in place of the one before; an empty one only
     /// takes that away [MQTT-3.3.1-5] [MQTT-3.3.1-6] [MQTT-3.3.1-7]. Whether that was possible.
-    pub(super) fn retain(&mut self, now: Instant, content: &Content<'_>) -> bool {
+    pub(super) fn retain(
+        &mut self,
+        now: Instant,
+        content: &Content<'_>,
+        host: &mut impl Host,
+    ) -> bool {
         if content.payload.is_empty() {
-            self.retain_no_more(content.topic);
+            self.retain_no_more(content.topic, host);
             return true;
         }
         let hash = self.retained_names.hash(content.topic.as_bytes());
@@ -127,7 +134,7 @@ impl<M: Memory> Broker<M> {
         if !self.messages.has_room(size, Use::Standing)
             || !self.may_retain(self.find_retained(hash, content.topic), size)
         {
-            self.reclaim(now);
+            self.reclaim(now, host);
         }
         let mut old = self.find_retained(hash, content.topic);
         if !self.may_retain(old, size) {
@@ -137,57 +144,70 @@ impl<M: Memory> Broker<M> {
             && !self.messages.has_room(size, Use::Standing)
             && self.messages.has_room_without(*message, size)
         {
-            self.retain_no_more(content.topic);
+            self.retain_no_more(content.topic, host);
             old = None;
         }
         let message = self.messages.insert(content, Identifiers::NONE, Use::Standing);
-        message.is_some_and(|message| self.keep_retained(hash, old, message))
+        message.is_some_and(|message| self.keep_retained(hash, old, message, host))
     }
 
     /// The same for a message that is kept already; if that is not possible, none is retained.
-    pub(super) fn retain_kept(&mut self, topic: Topic<'_>, message: MessageId) {
+    pub(super) fn retain_kept(
+        &mut self,
+        topic: Topic<'_>,
+        message: MessageId,
+        host: &mut impl Host,
+    ) {
         let hash = self.retained_names.hash(topic.as_bytes());
         let old = self.find_retained(hash, topic);
         let is_empty = self.messages.get(message).is_none_or(|kept| kept.payload.is_empty());
         if !is_empty
             && self.may_retain(old, self.messages.size(message))
             && self.messages.share(message, Use::Standing)
-            && self.keep_retained(hash, old, message)
+            && self.keep_retained(hash, old, message, host)
         {
             return;
         }
         self.statistics.not_retained += u64::from(!is_empty);
-        self.retain_no_more(topic);
+        self.retain_no_more(topic, host);
     }
 
     /// Whether so many bytes may be retained in place of an old message, or none.
-    fn may_retain(&self, old: Option<u32>, size: usize) -> bool {
+    pub(super) fn may_retain(&self, old: Option<u32>, size: usize) -> bool {
         let old = old.and_then(|place| self.retained.get(place));
         let before = old.map_or(0, |message| self.messages.size(*message));
         (old.is_some() || self.retained.len() < self.config.retained_messages)
             && self.retained_bytes - before + size <= self.config.retained_bytes
     }
 
-    fn keep_retained(&mut self, hash: u32, old: Option<u32>, message: MessageId) -> bool {
+    fn keep_retained(
+        &mut self,
+        hash: u32,
+        old: Option<u32>,
+        message: MessageId,
+        host: &mut impl Host,
+    ) -> bool {
         let size = self.messages.size(message);
         if let Some(place) = old
             && let Some(kept) = self.retained.get_mut(place)
         {
             let old = core::mem::replace(kept, message);
             self.retained_bytes = self.retained_bytes + size - self.messages.size(old);
-            self.messages.release(old, Use::Standing);
+            release(&mut self.messages, old, Use::Standing, host);
+            self.note_retained(place, host);
             return true;
         }
         let Ok(place) = self.retained.insert(message) else {
-            self.messages.release(message, Use::Standing);
+            release(&mut self.messages, message, Use::Standing, host);
             return false;
         };
         if !self.retained_names.insert(hash, place) {
             self.retained.remove(place);
-            self.messages.release(message, Use::Standing);
+            release(&mut self.messages, message, Use::Standing, host);
             return false;
         }
         self.retained_bytes += size;
+        self.note_retained(place, host);
         true
     }
 
@@ -199,22 +219,23 @@ impl<M: Memory> Broker<M> {
     }
 
     /// Nothing is retained for a topic any more.
-    fn retain_no_more(&mut self, topic: Topic<'_>) {
+    fn retain_no_more(&mut self, topic: Topic<'_>, host: &mut impl Host) {
         let hash = self.retained_names.hash(topic.as_bytes());
         if let Some(place) = self.find_retained(hash, topic) {
-            self.forget_retained(place);
+            self.forget_retained(place, host);
         }
     }
 
     /// Nothing is retained at this place any more.
-    pub(super) fn forget_retained(&mut self, place: u32) {
+    pub(super) fn forget_retained(&mut self, place: u32, host: &mut impl Host) {
+        self.note_retained(place, host);
         let message = self.retained.get(place).and_then(|message| self.messages.get(*message));
         if let Some(Content { topic, .. }) = message {
             self.retained_names.remove(self.retained_names.hash(topic.as_bytes()), place);
         }
         if let Some(message) = self.retained.remove(place) {
             self.retained_bytes -= self.messages.size(message);
-            self.messages.release(message, Use::Standing);
+            release(&mut self.messages, message, Use::Standing, host);
         }
     }
 
@@ -239,6 +260,7 @@ impl<M: Memory> Broker<M> {
             let subscriber = Subscriber(place);
             let subscription = self.router.subscription(subscriber, replay.filter);
             let subscription = subscription.map(|(filter, options)| {
+                self.note_subscription(place, filter, host);
                 (self.next_retained(now, filter, replay.next, &mut looks), options)
             });
             match subscription {
@@ -338,6 +360,7 @@ impl<M: Memory> Broker<M> {
             return false;
         }
         session.deliveries.push(delivery);
+        session.note_delivery(session.deliveries.len() - 1, &mut self.messages, host);
         while self.send_next(now, place, host) {}
         true
     }

@@ -16,6 +16,7 @@ use crate::{
 pub struct Session<M: Sealed> {
     pub(super) peer: Peer<M::Store>,
     pub(super) name: M::Name,
+    pub(super) place: u32,
     pub(super) connection: Option<ConnectionId>,
     /// Who the host says it is.
     pub(super) identity: u32,
@@ -46,6 +47,8 @@ pub struct Session<M: Sealed> {
     pub(super) wanted: Options,
     /// Where the last of the identifiers is that its subscriptions have which match.
     pub(super) identified: usize,
+    /// All of it is on record, because it outlives its connection.
+    pub(super) recorded: bool,
 }
 
 /// A will, and when it is to be published.
@@ -124,6 +127,11 @@ impl<M: Sealed> Session<M> {
             self.waiting -= 1;
             self.waiting_bytes -= size;
         }
+    }
+
+    /// When it ends that has been without a connection since then.
+    pub(super) fn end_of(&self, lost: Instant) -> Option<Instant> {
+        (self.expiry < u32::MAX).then(|| lost + u64::from(self.expiry) * 1_000)
     }
 
     /// Whether what waits begins with a retained message at QoS 0, which a newer one is not to overtake.

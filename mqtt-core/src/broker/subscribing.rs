@@ -125,6 +125,7 @@ impl<M: Memory> Broker<M> {
         if wants_retained && !filter.is_shared() {
             self.owe(place, filter);
         }
+        self.note_subscription(place, filter, host);
         if let Some(session) = self.sessions.get(place) {
             let client_id = session.name.as_bytes();
             host.notice(&Notice::Subscribed { client_id, filter, qos });
@@ -133,7 +134,7 @@ impl<M: Memory> Broker<M> {
     }
 
     /// A session has one subscription more. Whether it may.
-    fn count_subscription(&mut self, place: u32, filter: Filter<'_>) -> bool {
+    pub(super) fn count_subscription(&mut self, place: u32, filter: Filter<'_>) -> bool {
         let Some(session) = self.sessions.get_mut(place) else { return false };
         let bytes = session.filter_bytes + filter.as_bytes().len();
         if session.subscriptions >= self.config.subscriptions || bytes > self.config.filter_bytes {
@@ -172,6 +173,7 @@ impl<M: Memory> Broker<M> {
         let mut reasons = M::Reasons::default();
         for filter in unsubscribe.filters {
             let reason = self.unsubscribe(from.session, filter);
+            self.note_subscription(from.session, filter, host);
             if let Some(session) = self.sessions.get(from.session)
                 && reason == ReasonCode::Success
             {

@@ -158,6 +158,28 @@ impl Trie {
         self.links.len() * LINK + self.entries.len() * ENTRY + self.long + self.nodes.bytes()
     }
 
+    /// The options of the subscription that a subscriber has for `filter`.
+    pub(crate) fn options(&self, subscriber: Subscriber, filter: Filter<'_>) -> Option<Options> {
+        let index = self.find(filter.as_bytes())?;
+        let position = self.position(index, subscriber)?;
+        self.entries.get(index)?.recipients.as_slice().get(position).map(Recipient::options)
+    }
+
+    /// The filter that the members of a group share, while there are any.
+    pub(crate) fn filter_of(&self, group: GroupId) -> Option<Filter<'_>> {
+        self.group_entry(group).map(Entry::filter)
+    }
+
+    /// The group of a shared filter, if it has members.
+    pub(crate) fn group_of(&self, filter: Filter<'_>) -> Option<GroupId> {
+        self.entries.get(self.find(filter.as_bytes())?)?.group()
+    }
+
+    fn group_entry(&self, id: GroupId) -> Option<&Entry> {
+        let entry = |index| self.entries.get(index).filter(|entry| entry.group() == Some(id));
+        self.groups.find(self.seed.word(id.0), |index| entry(index).is_some()).and_then(entry)
+    }
+
     fn room(&self, bytes: usize) -> Result<usize, Full> {
         let room = self.limits.bytes.saturating_sub(self.bytes());
         room.checked_sub(bytes).ok_or(Full::Bytes)
@@ -450,9 +472,7 @@ impl Router for Trie {
     }
 
     fn group(&self, id: GroupId) -> &[Recipient] {
-        let entry = |index| self.entries.get(index).filter(|entry| entry.group() == Some(id));
-        let index = self.groups.find(self.seed.word(id.0), |index| entry(index).is_some());
-        index.and_then(entry).map_or(&[], |entry| entry.recipients.as_slice())
+        self.group_entry(id).map_or(&[], |entry| entry.recipients.as_slice())
     }
 
     fn subscriptions(&self, subscriber: Subscriber) -> impl Iterator<Item = (Filter<'_>, Options)> {

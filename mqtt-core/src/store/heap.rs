@@ -124,6 +124,11 @@ impl Heap {
         self.bytes
     }
 
+    /// The incoming messages, in no particular order.
+    pub(crate) fn all_arrivals(&self) -> impl Iterator<Item = Arrival> {
+        self.arrivals.values().map(|received| received.arrival)
+    }
+
     /// Makes the first unsent publish of a line known, if it is `id` or one behind it.
     fn seek_unsent(&mut self, line: Line, id: Option<PacketId>) {
         let mut next = id.and_then(|id| self.publishes.get(id).map(|sending| (id, sending)));

@@ -399,7 +399,7 @@ pub(super) fn read(input: &[u8], context: Context) -> Parsed<'_, Properties<'_>>
 }
 
 #[inline(never)]
-fn validate(bytes: &[u8], context: Context) -> Result<(), DecodeError> {
+pub(super) fn validate(bytes: &[u8], context: Context) -> Result<(), DecodeError> {
     leaf::complete(parse(bytes, context))
 }
 

@@ -70,6 +70,13 @@ pub(crate) fn kept(bytes: &[u8]) -> Properties<'_> {
     Properties::encoded(bytes)
 }
 
+/// The same of bytes that may be anything.
+#[cfg(feature = "alloc")]
+pub(crate) fn kept_checked(bytes: &[u8]) -> Option<Properties<'_>> {
+    super::properties::validate(bytes, Context::Publish).ok()?;
+    Some(kept(bytes))
+}
+
 fn identified(identifier: u32) -> Field<'static> {
     Field::new(id::SubscriptionIdentifier, identifier)
 }

@@ -41,6 +41,11 @@ impl Clocks {
         Some((self.alarms.get(place as usize)?.at, place))
     }
 
+    /// When the alarm of a place goes off.
+    pub(in crate::broker) fn of(&self, place: u32) -> Option<Instant> {
+        self.alarms.get(place as usize).filter(|alarm| alarm.is_set()).map(|alarm| alarm.at)
+    }
+
     /// Puts a place where another was.
     fn put(&mut self, index: usize, place: u32) {
         if let Some(at) = self.heap.get_mut(index) {

@@ -6,7 +6,7 @@ use hashbrown::HashTable;
 
 use super::{
     Connection, Delivery, Identified, Memory, Names, Queue, Replay, Sealed, Session, Slab,
-    alarms::Clocks,
+    alarms::Clocks, noted::Noted,
 };
 use crate::{
     broker::message::{MessageId, heap::Shared},
@@ -22,7 +22,7 @@ pub struct Large;
 
 impl Sealed for Large {
     type Router = Trie;
-    type Store = Heap;
+    type Store = Noted;
     type Name = Box<[u8]>;
     type Names = Table;
     type Topics = Table;
@@ -31,7 +31,7 @@ impl Sealed for Large {
     type Sessions = Places<Session<Self>>;
     type Retained = Places<MessageId>;
     type Messages = Shared;
-    type Deliveries = VecDeque<Delivery>;
+    type Deliveries = Numbered<Delivery>;
     type Replays = VecDeque<Replay>;
     type Reasons = VecDeque<ReasonCode>;
     type Identified = VecDeque<Identified>;
@@ -40,23 +40,25 @@ impl Sealed for Large {
 
     const SHARED: usize = 1024;
     const ALIASES: u16 = u16::MAX;
+    const RECORDS: bool = true;
 
     fn deliveries() -> Self::Deliveries {
-        VecDeque::new()
+        Numbered::new()
     }
 
     fn replays() -> Self::Replays {
         VecDeque::new()
     }
 
-    fn store(receive_maximum: u16, aliases: u16) -> Self::Store {
-        Heap::with_limits(Limits {
+    fn store(receive_maximum: u16, aliases: u16, notes: bool) -> Self::Store {
+        let heap = Heap::with_limits(Limits {
             bytes: 0,
             arrivals: receive_maximum.max(UNTOLD),
             inbound_aliases: aliases,
             outbound_aliases: ALIASES,
             ..Limits::default()
-        })
+        });
+        Noted::new(heap, notes)
     }
 }
 
@@ -81,6 +83,34 @@ pub struct Places<T> {
 impl<T> Places<T> {
     pub(in crate::broker) const fn new() -> Self {
         Self { places: Vec::new(), free: Vec::new() }
+    }
+}
+
+impl<T> Places<T> {
+    /// Puts a value in this place, unless there is one. [`mend`](Self::mend) is due afterwards.
+    pub(in crate::broker) fn put(&mut self, place: u32, value: T) -> bool {
+        let needed = (place as usize + 1).saturating_sub(self.places.len());
+        if self.places.try_reserve(needed).is_err() {
+            return false;
+        }
+        if needed > 0 {
+            self.places.resize_with(place as usize + 1, || None);
+        }
+        match self.places.get_mut(place as usize) {
+            Some(free @ None) => *free = Some(value),
+            _ => return false,
+        }
+        true
+    }
+
+    /// Finds the places that are free.
+    pub(in crate::broker) fn mend(&mut self) {
+        self.free.clear();
+        if self.free.try_reserve(self.places.len()).is_err() {
+            return; // they stay unused
+        }
+        let places = self.places.iter().enumerate().rev().filter(|(_, place)| place.is_none());
+        self.free.extend(places.map(|(place, _)| place as u32));
     }
 }
 
@@ -176,6 +206,76 @@ impl<T> Queue<T> for VecDeque<T> {
 
     fn len(&self) -> usize {
         self.len()
+    }
+}
+
+/// A [`Queue`] that numbers its values.
+#[derive(Debug)]
+pub struct Numbered<T> {
+    values: VecDeque<(u64, T)>,
+    next: u64,
+}
+
+impl<T> Numbered<T> {
+    const fn new() -> Self {
+        Self { values: VecDeque::new(), next: 0 }
+    }
+
+    /// Whether a number is above all others, and there are more above it.
+    pub(in crate::broker) const fn is_above(&self, number: u64) -> bool {
+        self.next <= number && number < u64::MAX / 2
+    }
+
+    /// Appends a value with a number that [is above](Self::is_above) all others; whether there was room.
+    pub(in crate::broker) fn put(&mut self, number: u64, value: T) -> bool {
+        self.next = number;
+        self.push(value)
+    }
+
+    /// The value with this number.
+    pub(in crate::broker) fn numbered(&self, number: u64) -> Option<&T> {
+        let index = self.values.binary_search_by_key(&number, |(number, _)| *number).ok()?;
+        self.get(index)
+    }
+}
+
+impl<T> Queue<T> for Numbered<T> {
+    fn push(&mut self, value: T) -> bool {
+        let room = Queue::push(&mut self.values, (self.next, value));
+        self.next += u64::from(room);
+        room
+    }
+
+    fn remove(&mut self, index: usize) -> Option<T> {
+        Queue::remove(&mut self.values, index).map(|(_, value)| value)
+    }
+
+    fn get(&self, index: usize) -> Option<&T> {
+        self.values.get(index).map(|(_, value)| value)
+    }
+
+    fn get_mut(&mut self, index: usize) -> Option<&mut T> {
+        self.values.get_mut(index).map(|(_, value)| value)
+    }
+
+    fn len(&self) -> usize {
+        self.values.len()
+    }
+
+    fn has_room(&mut self) -> bool {
+        self.values.has_room()
+    }
+
+    fn clear(&mut self) {
+        self.values.clear();
+    }
+
+    fn retain(&mut self, mut keep: impl FnMut(&T) -> bool) {
+        Queue::retain(&mut self.values, |(_, value)| keep(value));
+    }
+
+    fn number(&self, index: usize) -> u64 {
+        self.values.get(index).map_or(self.next, |(number, _)| *number)
     }
 }
 

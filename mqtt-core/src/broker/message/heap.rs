@@ -27,6 +27,8 @@ struct Kept {
     bytes: Box<[u8]>,
     #[cfg(target_has_atomic = "ptr")]
     payload: bytes::Bytes,
+    /// It is on record.
+    recorded: bool,
 }
 
 impl Kept {
@@ -53,6 +55,7 @@ impl Kept {
             bytes,
             #[cfg(target_has_atomic = "ptr")]
             payload: shared,
+            recorded: false,
         })
     }
 
@@ -71,7 +74,7 @@ impl Kept {
 }
 
 /// What a delivery takes in the queue of its session, which doubles.
-const RECORD: usize = 2 * size_of::<Delivery>();
+const RECORD: usize = 2 * size_of::<(u64, Delivery)>();
 
 /// The number of bytes that a message takes.
 fn size(head: &Head) -> usize {
@@ -85,6 +88,61 @@ const MAX_COPIED: usize = 64;
 impl Shared {
     pub(in crate::broker) const fn new(limit: usize) -> Self {
         Self { messages: Places::new(), ledger: Ledger::new(usize::MAX, limit, RECORD) }
+    }
+
+    /// Whether a message that is in use is on record.
+    pub(in crate::broker) fn is_recorded(&self, id: MessageId) -> bool {
+        self.messages.get(id.0).is_some_and(|kept| kept.recorded)
+    }
+
+    /// Keeps a message that was on record in its place, if that is free, for nobody yet. Whether it fits.
+    pub(in crate::broker) fn restore(&mut self, id: MessageId, content: &Content<'_>) -> bool {
+        let size = Self::measure(content, Identifiers::NONE);
+        // There have never been more than that many at once.
+        if id.0 as usize >= self.ledger.limit.bytes / size_of::<Option<Kept>>()
+            || !self.ledger.restore(size)
+        {
+            return false;
+        }
+        let kept = Kept::new(content, Identifiers::NONE, Use::Waiting);
+        let kept = kept.map(|kept| Kept {
+            head: Head { users: [0; 2], ..kept.head },
+            recorded: true,
+            ..kept
+        });
+        let put = kept.is_some_and(|kept| self.messages.put(id.0, kept));
+        if !put {
+            self.ledger.all.take(1, size);
+        }
+        put
+    }
+
+    /// A message has one user more, as it had when it was on record. Whether there is room.
+    pub(in crate::broker) fn reuse(&mut self, id: MessageId, user: Use) -> bool {
+        let Some(kept) = self.messages.get_mut(id.0) else { return false };
+        let size = kept.size();
+        self.ledger.reuse(&mut kept.head, size, user)
+    }
+
+    /// Forgets messages that nobody uses, all of which were on record.
+    pub(in crate::broker) fn sweep(&mut self, mut gone: impl FnMut(MessageId)) {
+        let mut next = self.messages.next(0);
+        while let Some(place) = next {
+            if self.messages.get(place).is_some_and(|kept| kept.head.users == [0; 2])
+                && let Some(kept) = self.messages.remove(place)
+            {
+                self.ledger.all.take(1, kept.size());
+                gone(MessageId(place));
+            }
+            next = self.messages.next(place + 1);
+        }
+        self.messages.mend();
+    }
+
+    /// The messages there are.
+    pub(in crate::broker) fn ids(&self) -> impl Iterator<Item = MessageId> {
+        let next = |from: u32| self.messages.next(from);
+        core::iter::successors(next(0), move |place| next(place + 1)).map(MessageId)
     }
 
     fn add(&mut self, kept: Kept, user: Use) -> Option<MessageId> {
@@ -166,12 +224,16 @@ impl Messages for Shared {
         }
     }
 
-    fn release(&mut self, id: MessageId, user: Use) {
-        let Some(kept) = self.messages.get_mut(id.0) else { return };
+    fn release(&mut self, id: MessageId, user: Use) -> bool {
+        let Some(kept) = self.messages.get_mut(id.0) else { return false };
         let size = kept.size();
-        if self.ledger.release(&mut kept.head, size, user) {
-            self.messages.remove(id.0);
-        }
+        self.ledger.release(&mut kept.head, size, user)
+            && self.messages.remove(id.0).is_some_and(|kept| kept.recorded)
+    }
+
+    fn record(&mut self, id: MessageId) -> bool {
+        let kept = self.messages.get_mut(id.0);
+        kept.is_some_and(|kept| !core::mem::replace(&mut kept.recorded, true))
     }
 
     fn len(&self) -> usize {

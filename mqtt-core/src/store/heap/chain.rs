@@ -142,6 +142,10 @@ impl<T> Chain<T> {
         self.nodes.iter_mut().map(|node| &mut node.value)
     }
 
+    pub(super) fn values(&self) -> impl Iterator<Item = &T> {
+        self.nodes.iter().map(|node| &node.value)
+    }
+
     pub(super) fn get(&self, id: PacketId) -> Option<&T> {
         self.index(id).and_then(|index| self.node(index)).map(|node| &node.value)
     }
