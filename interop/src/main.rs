@@ -8,7 +8,9 @@
 //! What happens at random follows from a seed, which is printed first; `INTEROP_SEED` sets it.
 //! `INTEROP_FULL=1` makes waits as long as they are in life.
 //!
-//! `interop child ...` is a program to be killed, for scenarios that do so.
+//! `interop child ...` is a program to be killed, for scenarios that do so. `interop peers ...` is the
+//! other way round: [the tokio broker against clients](peers); `interop siege` [against those that do not
+//! behave](siege).
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -29,8 +31,10 @@ use mqtt_core::{Connect, Text, Version};
 mod blocking;
 mod broker;
 mod peer;
+mod peers;
 mod proxy;
 mod scenarios;
+mod siege;
 mod tokio_client;
 mod tools;
 
@@ -165,8 +169,12 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     };
     let words: Vec<String> = arguments.collect();
-    if address == "child" {
-        return tokio_client::child(&words);
+    match &address[..] {
+        "child" => return tokio_client::child(&words),
+        "peers" => return peers::main(&words),
+        "siege" => return siege::main(),
+        "serve" => return peers::serve(&words),
+        _ => {}
     }
     let given = std::env::var("INTEROP_SEED").ok().and_then(|seed| seed.parse().ok());
     let seed = given.unwrap_or_else(|| fastrand::u64(..));

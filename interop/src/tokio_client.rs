@@ -18,6 +18,8 @@ mod restart;
 mod slow;
 mod transports;
 
+pub(crate) use certificates::Authority;
+
 /// For a broker that has many messages for one client. By default, mosquitto 2.0.11 has more than 20 wait,
 /// lets newer ones overtake them, and sends more than the Receive Maximum when it catches up; or it
 /// drops them.

@@ -9,10 +9,10 @@ use transport_tokio::transport::{Identity, Roots, Source, TlsOptions};
 use crate::Result;
 
 /// Certifies servers and clients.
-pub(super) struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
-    pub(super) fn new() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         let mut params = CertificateParams::new([])?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.distinguished_name.push(DnType::CommonName, "interop");
@@ -27,11 +27,18 @@ impl Authority {
     }
 
     /// What a broker on the loopback interface needs, as files.
-    pub(super) fn serve(&self, directory: &Path) -> Result<()> {
+    pub(crate) fn serve(&self, directory: &Path) -> Result<()> {
         let [certificate, key] = self.issue("127.0.0.1")?;
         fs::write(directory.join("authority"), self.0.pem())?;
         fs::write(directory.join("certificate"), certificate)?;
         Ok(fs::write(directory.join("key"), key)?)
+    }
+
+    /// What a client shows, as files beside those.
+    pub(crate) fn certify(&self, directory: &Path) -> Result<()> {
+        let [certificate, key] = self.issue("sensor-7")?;
+        fs::write(directory.join("client"), certificate)?;
+        Ok(fs::write(directory.join("client-key"), key)?)
     }
 
     /// Trusts who is certified by it.
