@@ -27,24 +27,47 @@
 //!   [`outgoing_bytes`](Builder::outgoing_bytes) to all together. Beyond, messages at QoS 0 are dropped
 //!   and counted; those at QoS 1 and 2 wait in the session within the limits of [`Config`], which also
 //!   say what is dropped then.
-//! - From 64 KiB on, whoever publishes to that connection is not read from until all who are that far
-//!   behind have caught up: nothing is lost between those who are fast enough. One that has made no
-//!   progress for 200 ms, or has kept others waiting for a second, is not waited for.
+//! - From 64 KiB on, or when half of the messages or bytes wait for its client that may, whoever publishes
+//!   to that connection is not read from until all who are that far behind have caught up: nothing is lost
+//!   between those who are fast enough. One that has made no progress for 200 ms, or has kept others
+//!   waiting for a second, is not waited for until it has taken everything.
+//! - While it is found out [who a client is](Builder::authenticate), up to 64 KiB of what it sends behind
+//!   its CONNECT are kept, so that it is noticed when it hangs up.
+//! - A stream of [`Events`] has the length that was asked for, an answer to a question about the broker a
+//!   hundred items. What a handle asks for waits in a queue of 64, and whoever asks with it.
 //! - Connections are bounded by [`max_connections`](Builder::max_connections); one more is closed at
 //!   once. How long CONNECT may take is in [`Config`].
 //!
 //! TLS and WebSocket connections have buffers of their own on top, idle ones, too.
 //!
-//! There is no persistence: sessions and retained messages end with the broker. Enhanced authentication
-//! is refused.
+//! There is no persistence: sessions and retained messages end with the broker.
+//!
+//! # Whom it asks, and what it tells
+//!
+//! [`Builder::authenticate`] and [`Builder::authentication_method`] say who is let in,
+//! [`Builder::authorize`] what clients may do; [`Builder::inspect`] sees every message.
+//! [`Builder::on_event`] and [`Broker::events`] tell who comes and goes. A function of the program that
+//! panics harms nobody but who it was called for.
+//!
+//! [`Broker::statistics`] are on `$SYS/broker/...` as well, and in the words of
+//! [Prometheus](Statistics::to_prometheus). With `tracing`, each connection is a span at level `DEBUG`;
+//! nothing that is traced has passwords or payloads in it.
 
 mod access;
 mod builder;
 mod connection;
+mod events;
+mod exchange;
 mod host;
+mod inspecting;
+mod judging;
 mod listener;
+mod losses;
+mod pacing;
 mod ready;
 mod shard;
+mod statistics;
+mod sys;
 
 use std::{io, time::Duration};
 
@@ -53,16 +76,20 @@ use tokio::{
     sync::{mpsc, oneshot},
 };
 
-pub use access::{Access, Login, Wish};
+pub use access::{Access, Authenticated, Login, Pass, Passing, Wish};
 pub use builder::{Builder, ServeError};
+pub use events::{Event, Events};
+pub use exchange::Exchange;
+pub use inspecting::{BrokerPublishError, ConnectionInfo, Page, SessionInfo, SubscriptionInfo};
 pub use mqtt_core::{
-    broker::{Config, Crowding, Overflow, Statistics as Messages},
+    broker::{Config, Crowding, End, Overflow, Statistics as Messages},
     router::Limits,
 };
+pub use statistics::Statistics;
 
 use crate::transport::Connector;
-use listener::{Accepted, Stream};
-use shard::Command;
+use listener::{Accepted, Origin, Stream};
+use shard::{Command, Shard};
 
 /// How many connections wait to be taken in, and how many commands.
 const WAITING: usize = 64;
@@ -113,17 +140,11 @@ impl Broker {
                 let gone = || io::Error::from(io::ErrorKind::ConnectionRefused);
                 let broker = broker.upgrade().ok_or_else(gone)?;
                 let (ours, theirs) = duplex(PIPE);
-                broker.send((Stream::Pipe(theirs), None)).await.map_err(|_| gone())?;
+                let (stream, origin) = (Stream::Pipe(theirs), Origin::default());
+                broker.send(Accepted { stream, origin }).await.map_err(|_| gone())?;
                 Ok(ours)
             }
         }
-    }
-
-    /// What the broker has done and has. `None` if it has ended.
-    pub async fn statistics(&self) -> Option<Statistics> {
-        let (asker, answer) = oneshot::channel();
-        self.commands.send(Command::Statistics(asker)).await.ok()?;
-        answer.await.ok()
     }
 
     /// Shuts the broker down, and returns when it has ended, at the latest after `within`.
@@ -134,30 +155,23 @@ impl Broker {
     /// those whose connections are not closed yet.
     pub async fn shutdown(&self, within: Duration) {
         let (done, ended) = oneshot::channel();
-        if self.commands.send(Command::Shutdown(within, done)).await.is_ok() {
+        let leave = move |shard: &mut Shard| shard.leave(within, done);
+        if self.commands.send(Box::new(leave)).await.is_ok() {
             let _ = ended.await; // it is dropped in the end
         }
     }
-}
 
-/// What a broker has done and has.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Statistics {
-    /// How many connections there are, also those without CONNECT yet.
-    pub connections: usize,
-    /// How many there have been since it began, those refused included.
-    pub connections_accepted: u64,
-    /// How many were closed at once because there were too many.
-    pub connections_refused: u64,
-    /// How many sessions there are, with and without a connection.
-    pub sessions: usize,
-    /// How many messages are retained.
-    pub retained: usize,
-    /// How many bytes of messages are kept: retained, waiting, on their way at QoS 1 and 2, wills.
-    pub kept_bytes: usize,
-    /// How many bytes wait to be written to connections.
-    pub outgoing_bytes: usize,
-    /// What became of messages.
-    pub messages: Messages,
+    /// Has the task that serves do something. `None` if it has ended.
+    async fn ask<T: Send + 'static>(
+        &self,
+        what: impl FnOnce(&mut Shard) -> T + Send + 'static,
+    ) -> Option<T> {
+        let (asker, answer) = oneshot::channel();
+        let command: Command = Box::new(|shard| {
+            // Whoever asked may have gone.
+            let _ = asker.send(what(shard));
+        });
+        self.commands.send(command).await.ok()?;
+        answer.await.ok()
+    }
 }

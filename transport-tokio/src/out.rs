@@ -38,6 +38,8 @@ pub(crate) struct Out {
     len: usize,
     /// How much was written since the limit was passed.
     beyond: usize,
+    /// How many packets were written since it was asked last.
+    packets: u32,
     /// Bytes up to which packets are accepted; the one that passes it is accepted whole, however
     /// long.
     limit: usize,
@@ -46,13 +48,27 @@ pub(crate) struct Out {
 impl Default for Out {
     fn default() -> Self {
         let shared = VecDeque::new();
-        Self { bytes: Vec::new(), usual: 0, gone: 0, shared, len: 0, beyond: 0, limit: LIMIT }
+        Self {
+            bytes: Vec::new(),
+            usual: 0,
+            gone: 0,
+            shared,
+            len: 0,
+            beyond: 0,
+            packets: 0,
+            limit: LIMIT,
+        }
     }
 }
 
 impl Out {
     pub(crate) const fn len(&self) -> usize {
         self.len
+    }
+
+    /// How many packets were written since it was asked last: each begins with a span.
+    pub(crate) const fn take_packets(&mut self) -> u32 {
+        std::mem::replace(&mut self.packets, 0)
     }
 
     pub(crate) const fn set_limit(&mut self, limit: usize) {
@@ -179,6 +195,7 @@ impl Sink for Out {
             return None;
         }
         self.wrote(len);
+        self.packets = self.packets.wrapping_add(1);
         let start = self.bytes.len();
         self.bytes.resize(start + len, 0);
         self.bytes.get_mut(start..)

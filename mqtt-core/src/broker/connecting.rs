@@ -62,7 +62,7 @@ impl<M: Memory> Broker<M> {
         let Some((body, after)) = self.packet(server::ANY, PacketType::Connect, input)? else {
             return Ok(false);
         };
-        let (version, connect) = Connect::read(body)?;
+        let (version, mut connect) = Connect::read(body)?;
         let connect_len = input.len() - after.len();
         if seen == 0
             && let Some(reason) = self.objection(version, &connect)
@@ -82,7 +82,11 @@ impl<M: Memory> Broker<M> {
         let mut verdict = self.ask(from, &action, host);
         let identity = verdict.identity();
         if let (Some(identity), Some(will)) = (identity, &connect.will) {
-            verdict = host.authorize(from, &publication(&connect, identity, will));
+            match host.authorize(from, &publication(&connect, identity, will)) {
+                // It goes to nobody, as a publish would.
+                Verdict::Deny(reason) if !reason.is_error() => connect.will = None,
+                about_will => verdict = about_will,
+            }
         }
         match verdict {
             Verdict::Allow | Verdict::AllowAs(_) => {
@@ -111,7 +115,8 @@ impl<M: Memory> Broker<M> {
                 host.answer(from, |sink, answer| {
                     server::refuse(version, &connect, reason, answer, sink);
                 });
-                host.notice(&Notice::Refused { connection: from, reason });
+                let client_id = connect.client_id.as_bytes();
+                host.notice(&Notice::Refused { connection: from, client_id, reason });
                 self.end_connection(now, from, End::Lost, host);
                 Ok(false)
             }
@@ -185,7 +190,8 @@ impl<M: Memory> Broker<M> {
         host: &mut impl Host,
     ) -> Result<bool, Error> {
         server::refuse(version, connect, reason, &Answer::default(), host.sink(from));
-        host.notice(&Notice::Refused { connection: from, reason });
+        let client_id = connect.client_id.as_bytes();
+        host.notice(&Notice::Refused { connection: from, client_id, reason });
         self.end_connection(now, from, End::Lost, host);
         Ok(false)
     }

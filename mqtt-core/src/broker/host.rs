@@ -154,7 +154,7 @@ pub enum Verdict {
     /// It may connect, or go on after another authentication, and is told by this number from now on.
     AllowAs(u32),
     /// It may not, for this reason. A publish that is denied for a reason that is no error is
-    /// acknowledged with it, and goes to nobody.
+    /// acknowledged with it, and goes to nobody; a will is forgotten.
     Deny(ReasonCode),
     /// That is not known yet. The packet stays in the input, and nothing behind it is read, until
     /// [`Broker::resume`](super::Broker::resume); then the same is asked again.

@@ -2,7 +2,7 @@
 
 use super::{
     Broker, ConnectionId, Host, Memory, State,
-    memory::{Names, Queue, Slab},
+    memory::{Names, Slab},
     message::{Content, Messages},
     session::Session,
 };
@@ -33,10 +33,9 @@ pub struct Client<'b> {
     pub ends: Option<Instant>,
     /// How many messages are on their way to it unacknowledged.
     pub in_flight: usize,
-    /// How many wait, retained ones for new subscriptions included.
+    /// How many wait for it, as [`Config::queue_messages`](super::Config::queue_messages) counts them.
     pub waiting: usize,
-    /// How many bytes of those count against
-    /// [`Config::queue_bytes`](super::Config::queue_bytes).
+    /// How many bytes these have.
     pub waiting_bytes: usize,
 }
 
@@ -164,7 +163,7 @@ impl<M: Memory> Session<M> {
             session_expiry_interval: self.expiry,
             ends: self.ends,
             in_flight: self.sent,
-            waiting: self.deliveries.len() - self.sent,
+            waiting: self.waiting,
             waiting_bytes: self.waiting_bytes,
         }
     }

@@ -32,6 +32,8 @@ pub enum Notice<'a> {
     Refused {
         /// The connection that it came by.
         connection: ConnectionId,
+        /// The client's name, as it said.
+        client_id: &'a [u8],
         /// Why.
         reason: ReasonCode,
     },

@@ -5,11 +5,9 @@ use std::{
     fmt,
     hash::{BuildHasher, RandomState},
     io,
+    sync::Arc,
     time::Duration,
 };
-
-#[cfg(feature = "tls")]
-use std::sync::Arc;
 
 use mqtt_core::{ReasonCode, broker::Config, router::Limits};
 use tokio::{sync::mpsc, task::JoinSet};
@@ -17,11 +15,14 @@ use tokio::{sync::mpsc, task::JoinSet};
 use tokio_rustls::rustls::ServerConfig;
 
 use super::{
-    Access, Broker, Login, WAITING,
+    Access, Authenticated, Broker, Event, Exchange, Login, Pass, Passing, WAITING,
     access::{self, Guards},
+    events::Observers,
+    exchange::Conduct,
     host::{Budget, Connections},
     listener::{Listener, Terms},
     shard::Shard,
+    sys::Sys,
 };
 use crate::transport::EndpointError;
 
@@ -36,6 +37,8 @@ pub struct Builder {
     budget: Budget,
     max_connections: usize,
     guards: Guards,
+    observers: Observers,
+    sys_interval: Duration,
     #[cfg(feature = "tls")]
     tls: Option<Arc<ServerConfig>>,
 }
@@ -50,6 +53,8 @@ impl Default for Builder {
             budget: Budget { outgoing: 64 << 20, incoming: 64 << 20 },
             max_connections: 10_000,
             guards: Guards::default(),
+            observers: Observers::default(),
+            sys_interval: Duration::from_secs(10),
             #[cfg(feature = "tls")]
             tls: None,
         }
@@ -133,8 +138,10 @@ impl Builder {
     }
 
     /// Asks whether a client may connect: `Ok`, or the reason why not, which a 5.0 client is told.
-    /// Others are served meanwhile; nothing is read from the client, so whether it has gone is found out
-    /// afterwards. It may take as long as CONNECT may, or the client is told that the server is busy.
+    /// Others are served meanwhile, and the future is dropped if the client hangs up. It may take as long as
+    /// CONNECT may, or the client is told that the server is busy.
+    ///
+    /// Instead of `Ok(())` it may say [who that is](Authenticated::user).
     ///
     /// ```
     /// # use transport_tokio::{ReasonCode, broker::{Broker, Login}};
@@ -147,20 +154,62 @@ impl Builder {
     ///     }
     /// });
     /// ```
-    pub fn authenticate<F>(
+    pub fn authenticate<F, A>(
         mut self,
         authenticate: impl Fn(Login) -> F + Send + Sync + 'static,
     ) -> Self
     where
-        F: Future<Output = Result<(), ReasonCode>> + Send + 'static,
+        F: Future<Output = Result<A, ReasonCode>> + Send + 'static,
+        A: Into<Authenticated>,
     {
-        self.guards.authenticate = Some(Box::new(move |login| Box::pin(authenticate(login))));
+        self.guards.authenticate = Some(Arc::new(move |login| {
+            let decision = authenticate(login);
+            Box::pin(async { decision.await.map(Into::into) })
+        }));
+        self
+    }
+
+    /// Lets 5.0 clients in by enhanced authentication with this method, in place of
+    /// [`authenticate`](Self::authenticate): `Ok`, perhaps with the last step for the client to check, or
+    /// the reason why not. Others are served meanwhile. The function may take as long for each step as
+    /// CONNECT may take, and so may the client. It is asked again when the client authenticates anew.
+    ///
+    /// A method that is not known here is refused with
+    /// [`BadAuthenticationMethod`](ReasonCode::BadAuthenticationMethod).
+    ///
+    /// ```
+    /// # use transport_tokio::{ReasonCode, broker::{Authenticated, Broker, Exchange}};
+    /// # fn nonce() -> Vec<u8> { Vec::new() }
+    /// # fn proves(nonce: &[u8], said: Option<&[u8]>) -> bool { true }
+    /// let builder = Broker::builder().authentication_method("NONCE", async |mut with: Exchange| {
+    ///     let nonce = nonce();
+    ///     match with.challenge(nonce.clone()).await? {
+    ///         said if proves(&nonce, said) => Ok(Authenticated::default().data("welcome")),
+    ///         _ => Err(ReasonCode::NotAuthorized),
+    ///     }
+    /// });
+    /// ```
+    pub fn authentication_method<F, A>(
+        mut self,
+        method: impl Into<String>,
+        conduct: impl Fn(Exchange) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Result<A, ReasonCode>> + Send + 'static,
+        A: Into<Authenticated>,
+    {
+        let conduct: Arc<Conduct> = Arc::new(move |exchange| {
+            let decision = conduct(exchange);
+            Box::pin(async { decision.await.map(Into::into) })
+        });
+        self.guards.methods.push((method.into(), conduct));
         self
     }
 
     /// Asks whether a client may publish a message, leave it as its will, or subscribe. What it may
     /// not is refused with [`NotAuthorized`](ReasonCode::NotAuthorized); before 5.0 a message is
-    /// acknowledged and dropped. It is asked for each message: let it be quick.
+    /// acknowledged and dropped. It is asked for each message, in the task that serves everybody: let it be
+    /// quick. If it panics, that is not allowed.
     ///
     /// ```
     /// # use transport_tokio::broker::{Access, Broker, Wish};
@@ -177,6 +226,40 @@ impl Builder {
         self
     }
 
+    /// Shows each message that a client publishes, and may, and each will that it leaves: to be counted,
+    /// copied, dropped or denied. It is called for each message, in the task that serves everybody: let it
+    /// be quick. If it panics, the message is denied.
+    ///
+    /// ```
+    /// # use transport_tokio::broker::{Broker, Pass, Passing};
+    /// let builder = Broker::builder().inspect(|message: &Passing<'_>| match message.payload {
+    ///     [] => Pass::Dropped,
+    ///     _ => Pass::On,
+    /// });
+    /// ```
+    pub fn inspect(
+        mut self,
+        inspect: impl Fn(&Passing<'_>) -> Pass + Send + Sync + 'static,
+    ) -> Self {
+        self.guards.inspect = Some(Box::new(inspect));
+        self
+    }
+
+    /// Tells who comes and goes, in the task that serves everybody: let it be quick. [`Broker::events`] is
+    /// for those who take their time.
+    pub fn on_event(mut self, observe: impl Fn(&Event) + Send + Sync + 'static) -> Self {
+        self.observers.function = Some(Box::new(observe));
+        self
+    }
+
+    /// How often the [statistics](super::Statistics) are published on `$SYS/broker/...`, those of them
+    /// that have changed, under the names that mosquitto gives them: every ten seconds unless changed,
+    /// not at all if 0. They are retained messages like others, and count as such.
+    pub fn sys_interval(mut self, interval: Duration) -> Self {
+        self.sys_interval = interval;
+        self
+    }
+
     /// Begins to listen, and to serve in a task of the runtime that this is called in.
     ///
     /// # Errors
@@ -187,14 +270,13 @@ impl Builder {
     ///
     /// Outside of a tokio runtime with IO and time enabled, as everything in tokio.
     pub async fn serve(self) -> Result<Broker, ServeError> {
-        let patience = Duration::from_millis(self.config.connect_timeout.into());
         let terms = Terms {
             #[cfg(feature = "tls")]
             tls: self.tls,
             #[cfg(feature = "websocket")]
             max_message_size: self.config.maximum_packet_size as usize,
             #[cfg(any(feature = "tls", feature = "websocket"))]
-            patience,
+            patience: Duration::from_millis(self.config.connect_timeout.into()),
         };
         let mut bound = Vec::new();
         for url in &self.urls {
@@ -204,15 +286,16 @@ impl Builder {
         let (commands, asked) = mpsc::channel(WAITING);
         let mut listeners = JoinSet::new();
         let mut urls = Vec::new();
-        for (listener, url) in bound {
-            tracing::info!(url, "listening");
+        for listener in bound {
+            tracing::info!(url = &*listener.url, "listening");
+            urls.push(listener.url.as_ref().to_owned());
             listeners.spawn(listener.run(pipes.clone()));
-            urls.push(url);
         }
         let core =
             mqtt_core::broker::Broker::large(self.config, self.kept_bytes, random(), self.limits);
-        let host = Connections::new(self.guards, patience, self.budget);
-        let shard = Shard::new(core, host, accepted, asked, listeners, self.max_connections);
+        let host = Connections::new(self.guards, self.observers, &self.config, self.budget);
+        let sys = Sys::new(u64::try_from(self.sys_interval.as_millis()).unwrap_or(u64::MAX));
+        let shard = Shard::new(core, host, accepted, asked, listeners, self.max_connections, sys);
         tokio::spawn(shard.run());
         Ok(Broker { commands, pipes, urls })
     }

@@ -2,16 +2,17 @@
 
 use std::{
     io::{self, ErrorKind, IoSlice},
-    net::SocketAddr,
     sync::Arc,
     task::{Context, Poll, Waker},
 };
 
-use mqtt_core::{Instant, ReasonCode, Version, broker::ConnectionId};
+use mqtt_core::{Instant, Version, broker::ConnectionId};
+use tracing::Span;
 
 use super::{
-    access::Deciding,
-    listener::Stream,
+    access::Login,
+    exchange::{Deciding, Decision, Talk},
+    listener::{Accepted, Origin, Stream},
     ready::{Queue, Ready},
 };
 use crate::out::{Out, SLICES};
@@ -23,7 +24,7 @@ pub(super) struct Connection {
     pub(super) id: ConnectionId,
     pub(super) serial: u64,
     pub(super) stream: Stream,
-    pub(super) address: Option<SocketAddr>,
+    pub(super) origin: Origin,
     pub(super) ready: Arc<Ready>,
     waker: Waker,
     /// What has been received and not been understood.
@@ -40,16 +41,30 @@ pub(super) struct Connection {
     /// It had no room for more. It is to be asked again once it has.
     pub(super) was_full: bool,
     pub(super) asks_again: bool,
-    /// Whether it may connect, when that is being found out; and what came of it.
+    /// Who the client is, when that is being found out; and what came of it.
     pub(super) deciding: Option<Deciding>,
-    pub(super) decision: Option<Result<(), ReasonCode>>,
-    /// Whose it is, once it is let in.
-    pub(super) admitted: Option<Version>,
-    pub(super) user_name: Option<Box<str>>,
+    pub(super) decision: Option<Decision>,
+    /// Enhanced authentication that it is the client's turn in.
+    pub(super) talk: Option<Box<Talk>>,
+    /// What to begin another with.
+    pub(super) login: Option<Box<Login>>,
+    /// What is said besides the verdict.
+    pub(super) answer: Option<Vec<u8>>,
+    pub(super) user_name: Option<Arc<str>>,
+    /// How it has been let in.
+    pub(super) admitted: Option<Admitted>,
+    /// What happens to it, for those who trace that.
+    pub(super) span: Option<Box<Span>>,
     /// Publishers that wait until it has taken what they sent.
     pub(super) blocks: Vec<Identity>,
     /// How many it waits for itself.
     pub(super) blocked_by: usize,
+    /// It waits with a message at the front of its input.
+    pub(super) is_stopped: bool,
+    /// It waits no longer.
+    pub(super) goes_on: bool,
+    /// Others would rather wait than let more messages wait for it.
+    pub(super) is_behind: bool,
     pub(super) pace: Pace,
     /// It has come to its end, and is there until then for the client to take notice.
     pub(super) closing: Option<Instant>,
@@ -58,10 +73,25 @@ pub(super) struct Connection {
     is_shut: bool,
 }
 
+/// How a client has been let in.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Admitted {
+    pub(super) version: Version,
+    pub(super) keep_alive: u16,
+    pub(super) clean_start: bool,
+    pub(super) since: Instant,
+}
+
+/// What is kept of a client's input while it is being found out who it is, in bytes. Who sends more is
+/// not read from, and not known to have hung up, until then.
+const FORETOLD: usize = 64 * 1024;
+
 /// How a connection takes what is written to it, while others wait for that.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Pace {
     moved: bool,
+    /// Its ticks are counted.
+    pub(super) is_watched: bool,
     /// For how many ticks nothing has moved, and for how many others have waited.
     still: u8,
     waited: u8,
@@ -95,8 +125,7 @@ impl Connection {
     pub(super) fn new(
         id: ConnectionId,
         serial: u64,
-        stream: Stream,
-        address: Option<SocketAddr>,
+        Accepted { stream, origin }: Accepted,
         queue: &Arc<Queue>,
     ) -> Self {
         let ready = Ready::new(queue, id.index());
@@ -104,7 +133,8 @@ impl Connection {
             id,
             serial,
             stream,
-            address,
+            span: span(&origin),
+            origin,
             waker: ready.waker(),
             ready,
             tail: Vec::new(),
@@ -117,10 +147,16 @@ impl Connection {
             asks_again: false,
             deciding: None,
             decision: None,
-            admitted: None,
+            talk: None,
+            login: None,
+            answer: None,
             user_name: None,
+            admitted: None,
             blocks: Vec::new(),
             blocked_by: 0,
+            is_stopped: false,
+            goes_on: false,
+            is_behind: false,
             pace: Pace::default(),
             closing: None,
             is_unflushed: false,
@@ -135,7 +171,11 @@ impl Connection {
 
     /// Whether more is to be read from it now.
     pub(super) const fn is_read(&self) -> bool {
-        self.blocked_by == 0 && !self.is_held && self.closing.is_none() && self.deciding.is_none()
+        match self.deciding {
+            // It may hang up meanwhile.
+            Some(_) => self.closing.is_none() && self.tail.len() < FORETOLD,
+            None => self.closing.is_none() && self.blocked_by == 0 && !self.is_held,
+        }
     }
 
     pub(super) fn poll_read(&mut self, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
@@ -159,7 +199,7 @@ impl Connection {
                 Poll::Pending => return Ok(()),
             }
         }
-        self.pace.is_slow = false;
+        self.pace.is_slow &= self.is_behind;
         if self.is_unflushed {
             match self.stream.poll_flush(&mut cx) {
                 Poll::Ready(result) => result?,
@@ -177,7 +217,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Whether the client may connect: found out, or it wakes the connection when it is.
+    /// Who the client is: found out, or it wakes the connection when it is.
     pub(super) fn poll_decision(&mut self) -> Poll<()> {
         let Some(deciding) = &mut self.deciding else { return Poll::Ready(()) };
         match deciding.as_mut().poll(&mut Context::from_waker(&self.waker)) {
@@ -189,4 +229,15 @@ impl Connection {
             Poll::Pending => Poll::Pending,
         }
     }
+}
+
+/// What is traced of a connection, if anything is.
+fn span(origin: &Origin) -> Option<Box<Span>> {
+    let span = tracing::debug_span!(
+        "connection",
+        address = origin.address.map(tracing::field::display),
+        listener = origin.listener.as_deref(),
+        client_id = tracing::field::Empty,
+    );
+    (!span.is_disabled()).then(|| Box::new(span))
 }

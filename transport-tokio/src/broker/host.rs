@@ -3,22 +3,17 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use mqtt_core::{
-    Disconnect, Instant, ReasonCode, Version,
-    broker::{Action, ConnectionId, Host, Verdict},
-    wire::{Connect, Packet},
+    Instant,
+    broker::{Action, Answer, Config, ConnectionId, Host, Notice, Verdict},
 };
-use tokio::{task::JoinSet, time};
 
 use super::{
-    access::{Access, Deciding, Guards, Login, Wish},
-    connection::Connection,
-    listener::Accepted,
-    ready::Queue,
+    access::Guards, connection::Connection, events::Observers, listener::Accepted, ready::Queue,
 };
 use crate::out::Out;
 
 /// Bytes waiting for a connection from which on whoever sends it more is made to wait.
-const SOFT: usize = 64 * 1024;
+pub(super) const SOFT: usize = 64 * 1024;
 
 /// Bytes waiting for a connection from which on there is no room for more.
 const HARD: usize = 256 * 1024;
@@ -39,18 +34,31 @@ pub(super) struct Budget {
     pub(super) incoming: usize,
 }
 
+/// What has gone over all connections.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Traffic {
+    pub(super) bytes_received: u64,
+    pub(super) bytes_sent: u64,
+    pub(super) packets_received: u64,
+    pub(super) packets_sent: u64,
+}
+
 /// All connections of a shard.
 pub(super) struct Connections {
-    places: Vec<Option<Box<Connection>>>,
+    pub(super) places: Vec<Option<Box<Connection>>>,
     open: usize,
     serial: u64,
     pub(super) queue: Arc<Queue>,
     pub(super) now: Instant,
-    guards: Guards,
+    pub(super) guards: Guards,
+    pub(super) observers: Observers,
     /// How long a decision may take.
-    patience: Duration,
+    pub(super) patience: Duration,
+    /// How much may wait for one session.
+    pub(super) queue_messages: usize,
+    pub(super) queue_bytes: usize,
     /// Whose input is being taken.
-    from: Option<usize>,
+    pub(super) from: Option<usize>,
     /// Whose sink was given last.
     last: Option<usize>,
     /// Which are to be written to at the end of the turn.
@@ -58,23 +66,32 @@ pub(super) struct Connections {
     /// Which have more to do in the next turn.
     pub(super) again: Vec<usize>,
     /// Which others wait for.
-    blockers: Vec<usize>,
+    pub(super) blockers: Vec<usize>,
     /// Which are over for the broker, and linger.
-    closing: VecDeque<usize>,
+    pub(super) closing: VecDeque<usize>,
     /// Which are over for the transport.
-    ended: Vec<usize>,
+    pub(super) ended: Vec<usize>,
     spare: Vec<Vec<u8>>,
     /// Bytes waiting for all connections.
     outgoing: usize,
     /// Bytes of packets that have not come whole.
     incoming: usize,
     budget: Budget,
+    pub(super) traffic: Traffic,
+    /// How many clients have been let in, and how many there were at most.
+    pub(super) clients: usize,
+    pub(super) most_clients: usize,
     /// What is written to connections that are not there.
     nowhere: Out,
 }
 
 impl Connections {
-    pub(super) fn new(guards: Guards, patience: Duration, budget: Budget) -> Self {
+    pub(super) fn new(
+        guards: Guards,
+        observers: Observers,
+        config: &Config,
+        budget: Budget,
+    ) -> Self {
         Self {
             places: Vec::new(),
             open: 0,
@@ -82,7 +99,10 @@ impl Connections {
             queue: Arc::default(),
             now: Instant::default(),
             guards,
-            patience,
+            observers,
+            patience: Duration::from_millis(config.connect_timeout.into()),
+            queue_messages: config.queue_messages,
+            queue_bytes: config.queue_bytes,
             from: None,
             last: None,
             dirty: Vec::new(),
@@ -94,6 +114,9 @@ impl Connections {
             outgoing: 0,
             incoming: 0,
             budget,
+            traffic: Traffic::default(),
+            clients: 0,
+            most_clients: 0,
             nowhere: Out::default(),
         }
     }
@@ -112,14 +135,25 @@ impl Connections {
         self.places.get_mut(place)?.as_deref_mut()
     }
 
+    pub(super) fn at(&self, place: usize) -> Option<&Connection> {
+        self.places.get(place)?.as_deref()
+    }
+
+    /// The first connection in a place from this one on, and its place.
+    pub(super) fn next(&self, place: usize) -> Option<(usize, &Connection)> {
+        let rest = self.places.get(place..)?;
+        let ahead = rest.iter().position(Option::is_some)?;
+        Some((place + ahead, self.at(place + ahead)?))
+    }
+
     /// Makes place for a connection, whose turn is next.
-    pub(super) fn insert(&mut self, id: ConnectionId, (stream, address): Accepted) {
+    pub(super) fn insert(&mut self, id: ConnectionId, accepted: Accepted) {
         let place = id.index();
         if self.places.len() <= place {
             self.places.resize_with(place + 1, || None);
         }
         self.serial += 1;
-        let connection = Connection::new(id, self.serial, stream, address, &self.queue);
+        let connection = Connection::new(id, self.serial, accepted, &self.queue);
         if let Some(free) = self.places.get_mut(place) {
             *free = Some(Box::new(connection));
             self.open += 1;
@@ -127,21 +161,25 @@ impl Connections {
         self.enqueue(place);
     }
 
-    /// Takes a connection out that is over for the transport.
-    pub(super) fn remove(&mut self) -> Option<ConnectionId> {
-        while let Some(place) = self.ended.pop() {
-            self.release(place);
-            let Some(mut gone) = self.places.get_mut(place).and_then(Option::take) else {
-                continue;
-            };
-            self.open -= 1;
-            self.outgoing -= gone.counted;
-            self.incoming -= gone.kept;
-            gone.out.clear();
-            keep(&mut self.spare, gone.out.reclaim());
-            return Some(gone.id);
+    /// A connection that is over for the transport, to be removed.
+    pub(super) fn next_ended(&mut self) -> Option<ConnectionId> {
+        loop {
+            let place = self.ended.pop()?;
+            if let Some(connection) = self.get(place) {
+                return Some(connection.id);
+            }
         }
-        None
+    }
+
+    /// Takes a connection out.
+    pub(super) fn remove(&mut self, place: usize) {
+        self.release(place);
+        let Some(mut gone) = self.places.get_mut(place).and_then(Option::take) else { return };
+        self.open -= 1;
+        self.outgoing -= gone.counted;
+        self.incoming -= gone.kept;
+        gone.out.clear();
+        keep(&mut self.spare, gone.out.reclaim());
     }
 
     /// Keeps what a connection has sent and cannot be taken yet. When there is too much from all
@@ -190,6 +228,7 @@ impl Connections {
         let len = connection.out.len();
         self.outgoing = self.outgoing + len - connection.counted;
         connection.counted = len;
+        self.traffic.packets_sent += u64::from(connection.out.take_packets());
         if len == 0 {
             return keep(&mut self.spare, connection.out.reclaim());
         }
@@ -204,49 +243,15 @@ impl Connections {
         }
     }
 
-    /// Lets the connection whose input is being taken wait for another, if that has too much to take.
-    fn block(&mut self, place: usize) {
-        let Some(from) = self.from else { return };
-        let Some(serial) = self.get(from).map(|publisher| publisher.serial) else { return };
-        let Some(connection) = self.get(place) else { return };
-        let is_over = connection.out.len() < SOFT || connection.closing.is_some();
-        // It is the last of those that wait, if it does so already: all its input is taken at once.
-        if is_over || connection.pace.is_slow || connection.blocks.last() == Some(&(from, serial)) {
-            return;
-        }
-        if connection.blocks.is_empty() {
-            connection.pace.begin();
-            self.blockers.push(place);
-        }
-        if let Some(connection) = self.get(place) {
-            connection.blocks.push((from, serial));
-        }
-        if let Some(publisher) = self.get(from) {
-            publisher.blocked_by += 1;
-        }
-    }
-
-    /// Those who wait for a connection wait no longer; not for this one.
-    fn release(&mut self, place: usize) {
-        let Some(connection) = self.get(place) else { return };
-        for (from, serial) in std::mem::take(&mut connection.blocks) {
-            let Some(publisher) = self.get(from).filter(|publisher| publisher.serial == serial)
-            else {
-                continue;
-            };
-            publisher.blocked_by = publisher.blocked_by.saturating_sub(1);
-            if publisher.blocked_by == 0 {
-                self.enqueue(from);
-            }
-        }
-    }
-
     /// Writes to a connection what there is to be written.
     pub(super) fn flush(&mut self, place: usize) {
         let Some(connection) = self.places.get_mut(place).and_then(Option::as_deref_mut) else {
             return;
         };
-        if let Err(error) = connection.write() {
+        let before = connection.out.len();
+        let result = connection.write();
+        self.traffic.bytes_sent += (before - connection.out.len()) as u64;
+        if let Err(error) = result {
             tracing::debug!(%error, place, "a connection is lost");
             connection.out.clear();
             self.ended.push(place);
@@ -260,7 +265,7 @@ impl Connections {
         if len >= SOFT || connection.out.is_full() {
             return;
         }
-        let waits = !connection.blocks.is_empty();
+        let waits = !connection.blocks.is_empty() && !connection.is_behind;
         if std::mem::take(&mut connection.was_full) {
             connection.asks_again = true;
             self.enqueue(place);
@@ -285,49 +290,6 @@ impl Connections {
         self.ended.push(place);
     }
 
-    /// Whether a [`tick`](Self::tick) is wanted.
-    pub(super) fn is_waiting(&self) -> bool {
-        !self.blockers.is_empty() || !self.closing.is_empty()
-    }
-
-    /// Stops waiting for those that do not move.
-    pub(super) fn tick(&mut self) {
-        for place in std::mem::take(&mut self.blockers) {
-            let Some(connection) = self.get(place) else { continue };
-            if connection.blocks.is_empty() {
-                continue;
-            }
-            if connection.pace.tick() {
-                tracing::debug!(place, "a connection takes too little of what is sent to it");
-                self.release(place);
-            } else {
-                self.blockers.push(place);
-            }
-        }
-        while let Some(place) = self.closing.front().copied() {
-            match self.get(place).and_then(|connection| connection.closing) {
-                Some(until) if until > self.now => break,
-                Some(_) => self.ended.push(place),
-                None => {}
-            }
-            self.closing.pop_front();
-        }
-    }
-
-    /// Says goodbye to a connection that the broker has forgotten, because it shuts down.
-    pub(super) fn dismiss(&mut self, place: usize) {
-        self.settle();
-        let Some(connection) = self.get(place) else { return };
-        if connection.closing.is_none() && connection.admitted.is_some_and(Version::is_v5) {
-            let goodbye = Disconnect::from(ReasonCode::ServerShuttingDown);
-            // Without room, the close has to say it.
-            let _ = Packet::Disconnect(goodbye).encode(Version::V5, &mut connection.out);
-        }
-        connection.deciding = None;
-        self.linger(place);
-        self.flush(place);
-    }
-
     /// The places there are, taken or not.
     pub(super) const fn places(&self) -> usize {
         self.places.len()
@@ -337,6 +299,7 @@ impl Connections {
         let until = self.now + LINGER;
         let Some(connection) = self.get(place) else { return };
         connection.tail = Vec::new();
+        (connection.deciding, connection.talk) = (None, None);
         let kept = std::mem::take(&mut connection.kept);
         self.incoming -= kept;
         let Some(connection) = self.get(place) else { return };
@@ -353,31 +316,6 @@ impl Connections {
         self.release(place);
         // What it still sends is read, and dropped.
         self.enqueue(place);
-    }
-
-    fn may_connect(&mut self, place: usize, version: Version, connect: &Connect<'_>) -> Verdict {
-        if connect.authentication.is_some() {
-            return Verdict::Deny(ReasonCode::BadAuthenticationMethod);
-        }
-        let patience = self.patience;
-        let Some(connection) = self.places.get_mut(place).and_then(Option::as_deref_mut) else {
-            return Verdict::Deny(ReasonCode::UnspecifiedError);
-        };
-        match (connection.decision.take(), &self.guards.authenticate) {
-            (Some(Err(reason)), _) => return Verdict::Deny(reason),
-            (Some(Ok(())), _) | (None, None) => {}
-            (None, Some(authenticate)) => {
-                let login = Login::new(version, connect, connection.address);
-                connection.deciding = Some(decide(authenticate(login), patience));
-                return Verdict::Later;
-            }
-        }
-        let user_name = connect.user_name.as_ref().map(|name| name.as_str());
-        connection.admitted = Some(version);
-        if self.guards.authorize.is_some() {
-            connection.user_name = user_name.map(Box::from);
-        }
-        Verdict::Allow
     }
 }
 
@@ -410,32 +348,22 @@ impl Host for Connections {
     }
 
     fn authorize(&mut self, from: ConnectionId, action: &Action<'_>) -> Verdict {
-        let wish = match *action {
-            Action::Connect(version, connect) => {
-                return self.may_connect(from.index(), version, connect);
-            }
-            Action::Publish { topic, qos, retain, payload, .. } => {
-                Wish::Publish { topic, qos, retain, payload }
-            }
-            Action::Subscribe { subscription, .. } => {
-                Wish::Subscribe { filter: subscription.filter, qos: subscription.qos }
-            }
-            _ => return Verdict::Deny(ReasonCode::NotAuthorized),
-        };
-        let (Action::Publish { client_id, .. } | Action::Subscribe { client_id, .. }) = action
-        else {
-            return Verdict::Deny(ReasonCode::NotAuthorized);
-        };
-        if self.guards.authorize.is_none() {
-            return Verdict::Allow;
+        self.judge(from.index(), action)
+    }
+
+    fn notice(&mut self, notice: &Notice<'_>) {
+        self.note(notice);
+    }
+
+    fn answer<R>(&mut self, to: ConnectionId, write: impl FnOnce(&mut Out, &Answer<'_>) -> R) -> R {
+        let place = to.index();
+        let data = self.get(place).and_then(|connection| connection.answer.take());
+        let answer = Answer { authentication_data: data.as_deref(), ..Answer::default() };
+        let result = write(self.sink(to), &answer);
+        if let Some(connection) = self.get(place) {
+            connection.answer = data; // there may have been no room
         }
-        let place = self.places.get(from.index()).and_then(Option::as_deref);
-        let user_name = place.and_then(|connection| connection.user_name.as_deref());
-        let client_id = std::str::from_utf8(client_id).unwrap_or_default();
-        match self.guards.allows(&Access::new(client_id, user_name, wish)) {
-            true => Verdict::Allow,
-            false => Verdict::Deny(ReasonCode::NotAuthorized),
-        }
+        result
     }
 }
 
@@ -447,17 +375,4 @@ fn keep(spare: &mut Vec<Vec<u8>>, buffer: Option<Vec<u8>>) {
     {
         spare.push(buffer);
     }
-}
-
-/// Finds out whether a client may connect, in a task by itself: it may take long, or panic.
-fn decide(decision: Deciding, patience: Duration) -> Deciding {
-    Box::pin(async move {
-        let mut task = JoinSet::new();
-        task.spawn(decision);
-        match time::timeout(patience, task.join_next()).await {
-            Ok(Some(Ok(decision))) => decision,
-            Ok(_) => Err(ReasonCode::UnspecifiedError),
-            Err(_) => Err(ReasonCode::ServerBusy),
-        }
-    })
 }

@@ -5,14 +5,13 @@ use std::{
     io::{self, IoSlice},
     net::SocketAddr,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
 #[cfg(unix)]
 use std::path::PathBuf;
-#[cfg(any(feature = "tls", feature = "websocket"))]
-use std::sync::Arc;
 
 #[cfg(unix)]
 use tokio::net::{UnixListener, UnixStream};
@@ -42,7 +41,21 @@ const BACKOFF: Duration = Duration::from_millis(100);
 const HANDSHAKES: usize = 256;
 
 /// A connection, and where it comes from.
-pub(super) type Accepted = (Stream, Option<SocketAddr>);
+pub(super) struct Accepted {
+    pub(super) stream: Stream,
+    pub(super) origin: Origin,
+}
+
+/// Where a connection comes from.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Origin {
+    /// The other end, if that is on a network.
+    pub(super) address: Option<SocketAddr>,
+    /// The URL that it has come by; none within the process.
+    pub(super) listener: Option<Arc<str>>,
+    /// The certificates that the client has shown, its own first.
+    pub(super) certificates: Option<Box<[Vec<u8>]>>,
+}
 
 /// What a connection runs over.
 pub(super) enum Stream {
@@ -102,6 +115,8 @@ impl Stream {
 /// A socket that is listened at, and what connections to it run over.
 #[derive(Debug)]
 pub(super) struct Listener {
+    /// Where it listens, as clients are told.
+    pub(super) url: Arc<str>,
     socket: Socket,
     layers: Layers,
 }
@@ -181,20 +196,26 @@ impl Layers {
 
     /// Puts in between what is to be.
     #[cfg(any(feature = "tls", feature = "websocket"))]
-    async fn over(&self, stream: Stream) -> io::Result<Stream> {
+    async fn over(&self, accepted: Accepted) -> io::Result<Accepted> {
+        let Accepted { stream, origin } = accepted;
+        #[cfg(feature = "tls")]
+        let mut origin = origin;
         let mut transport: BoxedTransport = match stream {
             Stream::Tcp(stream) => Box::new(stream),
-            other => return Ok(other),
+            stream => return Ok(Accepted { stream, origin }),
         };
         #[cfg(feature = "tls")]
         if let Some(tls) = &self.tls {
-            transport = Box::new(tls.accept(transport).await?);
+            let stream = tls.accept(transport).await?;
+            let shown = stream.get_ref().1.peer_certificates();
+            origin.certificates = shown.map(|all| all.iter().map(|one| one.to_vec()).collect());
+            transport = Box::new(stream);
         }
         #[cfg(feature = "websocket")]
         if let Some((path, most)) = &self.websocket {
             transport = accept_websocket(transport, path, *most).await?;
         }
-        Ok(Stream::Layered(transport))
+        Ok(Accepted { stream: Stream::Layered(transport), origin })
     }
 }
 
@@ -216,8 +237,8 @@ impl Drop for Named {
 }
 
 impl Listener {
-    /// Listens at a URL. The listener, and the URL with the port that it has become.
-    pub(super) async fn bind(url: &str, terms: &Terms) -> Result<(Self, String), ServeError> {
+    /// Listens at a URL.
+    pub(super) async fn bind(url: &str, terms: &Terms) -> Result<Self, ServeError> {
         let wrong = |error| ServeError::Address { url: url.to_owned(), error };
         let endpoint = Endpoint::parse(url).map_err(wrong)?;
         if endpoint.user_name().is_some() || endpoint.password().is_some() {
@@ -240,7 +261,7 @@ impl Listener {
                 (Socket::Tcp(listener), url)
             }
         };
-        Ok((Self { socket, layers }, url))
+        Ok(Self { url: url.into(), socket, layers })
     }
 
     /// Accepts connections until nobody takes them any more.
@@ -268,12 +289,13 @@ impl Listener {
             if handshakes.len() >= HANDSHAKES {
                 handshakes.join_next().await;
             }
-            let Some((stream, address)) = self.accept().await else { continue };
+            let Some(connection) = self.accept().await else { continue };
             let (layers, accepted) = (self.layers.clone(), accepted.clone());
             handshakes.spawn(async move {
-                match time::timeout(layers.patience, layers.over(stream)).await {
+                let address = connection.origin.address;
+                match time::timeout(layers.patience, layers.over(connection)).await {
                     // If nobody takes it, the broker has ended.
-                    Ok(Ok(stream)) => drop(accepted.send((stream, address)).await),
+                    Ok(Ok(connection)) => drop(accepted.send(connection).await),
                     Ok(Err(error)) => tracing::debug!(%error, ?address, "a handshake failed"),
                     Err(_) => tracing::debug!(?address, "a handshake took too long"),
                 }
@@ -296,7 +318,11 @@ impl Listener {
             }
         };
         match accepted {
-            Ok(accepted) => Some(accepted),
+            Ok((stream, address)) => {
+                let listener = Some(Arc::clone(&self.url));
+                let origin = Origin { address, listener, certificates: None };
+                Some(Accepted { stream, origin })
+            }
             // It has gone before it was accepted.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => None,
             Err(error) => {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use mqtt_core::{
-    Instant,
+    Disconnect, Instant, ReasonCode, Version,
     broker::{Broker, Large},
     wire::Header,
 };
@@ -17,8 +17,9 @@ use tokio::{
     task::{self, JoinSet},
     time::{self, Sleep},
 };
+use tracing::Span;
 
-use super::{Statistics, host::Connections, listener::Accepted};
+use super::{Statistics, host::Connections, listener::Accepted, losses::Losses, sys::Sys};
 
 /// What is read at once, in bytes.
 const READ: usize = 16 * 1024;
@@ -33,11 +34,7 @@ const ARRIVALS: usize = 64;
 const TICK: u64 = 100;
 
 /// What the broker's handles ask for.
-pub(super) enum Command {
-    Statistics(oneshot::Sender<Statistics>),
-    /// To shut down, within so long. What is to be told then is dropped.
-    Shutdown(Duration, oneshot::Sender<()>),
-}
+pub(super) type Command = Box<dyn FnOnce(&mut Shard) + Send>;
 
 /// A broker, its connections, and where they come from.
 pub(super) struct Shard {
@@ -54,6 +51,8 @@ pub(super) struct Shard {
     timer: Option<Pin<Box<Sleep>>>,
     arrivals: u64,
     refusals: u64,
+    sys: Sys,
+    losses: Losses,
     leaving: Option<Leaving>,
 }
 
@@ -93,6 +92,7 @@ impl Shard {
         commands: mpsc::Receiver<Command>,
         listeners: JoinSet<()>,
         max_connections: usize,
+        sys: Sys,
     ) -> Self {
         Self {
             core,
@@ -108,6 +108,8 @@ impl Shard {
             timer: None,
             arrivals: 0,
             refusals: 0,
+            sys,
+            losses: Losses::default(),
             leaving: None,
         }
     }
@@ -134,11 +136,10 @@ impl Shard {
         }
         self.turn = turn;
         self.host.flush_all();
-        while let Some(gone) = self.host.remove() {
-            if self.leaving.is_none() {
-                self.core.closed(self.host.now, gone, &mut self.host);
-                self.host.finish();
-            }
+        while let Some(gone) = self.host.next_ended() {
+            self.core.closed(self.host.now, gone, &mut self.host);
+            self.host.finish();
+            self.host.remove(gone.index());
             self.host.flush_all();
         }
         if let Some(leaving) = &self.leaving
@@ -158,11 +159,7 @@ impl Shard {
     fn poll_commands(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while let Poll::Ready(command) = self.commands.poll_recv(cx) {
             match command {
-                Some(Command::Statistics(asker)) => {
-                    // Whoever asked may have gone.
-                    let _ = asker.send(self.statistics());
-                }
-                Some(Command::Shutdown(within, done)) => self.leave(within, done),
+                Some(command) => command(self),
                 None if self.leaving.is_some() => break,
                 None => return Poll::Ready(()),
             }
@@ -170,16 +167,27 @@ impl Shard {
         Poll::Pending
     }
 
-    fn statistics(&self) -> Statistics {
+    pub(super) fn statistics(&self) -> Statistics {
+        let Self { core, host, .. } = self;
         Statistics {
-            connections: self.host.len(),
+            uptime: Duration::from_millis(host.now.as_millis()),
+            connections: host.len(),
             connections_accepted: self.arrivals,
             connections_refused: self.refusals,
-            sessions: self.core.sessions(),
-            retained: self.core.retained(),
-            kept_bytes: self.core.bytes(),
-            outgoing_bytes: self.host.outgoing(),
-            messages: self.core.statistics(),
+            clients: host.clients,
+            clients_maximum: host.most_clients,
+            sessions: core.sessions(),
+            subscriptions: core.subscription_count(),
+            shared_subscriptions: core.shared_subscription_count(),
+            retained: core.retained(),
+            kept: core.messages(),
+            kept_bytes: core.bytes(),
+            outgoing_bytes: host.outgoing(),
+            bytes_received: host.traffic.bytes_received,
+            bytes_sent: host.traffic.bytes_sent,
+            packets_received: host.traffic.packets_received,
+            packets_sent: host.traffic.packets_sent,
+            messages: core.statistics(),
         }
     }
 
@@ -209,6 +217,11 @@ impl Shard {
             self.next_tick = None;
             self.host.tick();
         }
+        if self.sys.due.is_some_and(|due| due <= now) {
+            let numbers = self.statistics();
+            self.sys.tell(now, &numbers, &mut self.core, &mut self.host);
+        }
+        self.losses.trace(now, &self.core.statistics());
     }
 
     /// Lets the task be woken when something is due. Whether it is already.
@@ -217,7 +230,7 @@ impl Shard {
             self.next_tick = Some(self.host.now + TICK);
         }
         let leaving = self.leaving.as_ref().map(|leaving| leaving.until);
-        let due = [self.core.deadline(), self.next_tick, leaving];
+        let due = [self.core.deadline(), self.next_tick, self.sys.due, leaving];
         let Some(due) = due.into_iter().flatten().min() else { return false };
         let at = self.clock.at(due);
         let timer = self.timer.get_or_insert_with(|| Box::pin(time::sleep_until(at)));
@@ -238,14 +251,16 @@ impl Shard {
         if connection.closing.is_some() {
             return self.discard(place);
         }
-        let was_deciding = connection.deciding.is_some();
-        if connection.poll_decision().is_pending() {
-            return;
-        }
-        if was_deciding {
+        let span = connection.span.clone();
+        let _entered = span.as_deref().map(Span::enter);
+        let is_deciding = connection.deciding.is_some();
+        if is_deciding && connection.poll_decision().is_ready()
+            || std::mem::take(&mut connection.goes_on)
+        {
             self.core.resume(connection.id);
+            connection.asks_again = true;
         }
-        if was_deciding || std::mem::take(&mut connection.asks_again) {
+        if connection.deciding.is_none() && std::mem::take(&mut connection.asks_again) {
             self.take_in(place, 0);
         }
         for _ in 0..READS {
@@ -283,10 +298,12 @@ impl Shard {
         let id = connection.id;
         let mut tail = std::mem::take(&mut connection.tail);
         let received = buffer.get(..len).unwrap_or_default();
+        host.traffic.bytes_received += len as u64;
         if !tail.is_empty() {
             tail.extend_from_slice(received);
         }
-        let mut input = if tail.is_empty() { received } else { &tail[..] };
+        let all = if tail.is_empty() { received } else { &tail[..] };
+        let mut input = all;
         loop {
             host.begin(place);
             let result = core.poll(now, id, &mut input, host);
@@ -296,6 +313,7 @@ impl Shard {
             }
             let Some(connection) = host.get(place) else { return };
             if connection.closing.is_some() {
+                host.traffic.packets_received += packets(taken(all, input));
                 return;
             }
             let is_decided = connection.deciding.is_some() && connection.poll_decision().is_ready();
@@ -305,7 +323,14 @@ impl Shard {
             core.resume(id);
         }
         let Some(connection) = host.get(place) else { return };
-        connection.is_held = is_whole(input);
+        // CONNECT stays until enhanced authentication is over; what counts is what comes behind it.
+        connection.is_held = connection.talk.is_none() && is_whole(input);
+        if connection.is_behind
+            && let Some(client) = core.client(id)
+        {
+            host.catch_up(place, client.waiting, client.waiting_bytes);
+        }
+        host.traffic.packets_received += packets(taken(all, input));
         let rest = input.len();
         if tail.is_empty() {
             tail = input.to_vec();
@@ -318,7 +343,7 @@ impl Shard {
     }
 
     /// Begins to shut down: nobody comes any more, and everybody goes.
-    fn leave(&mut self, within: Duration, done: oneshot::Sender<()>) {
+    pub(super) fn leave(&mut self, within: Duration, done: oneshot::Sender<()>) {
         let now = self.host.now;
         let until = now + u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
         if let Some(leaving) = &mut self.leaving {
@@ -327,19 +352,35 @@ impl Shard {
         }
         self.listeners.abort_all();
         self.leaving = Some(Leaving { until, _done: vec![done] });
+        let goodbye = Disconnect::from(ReasonCode::ServerShuttingDown);
         for place in 0..self.host.places() {
             let Some(id) = self.host.get(place).map(|connection| connection.id) else { continue };
-            // Its will is for those that are still there.
-            self.core.closed(now, id, &mut self.host);
-            self.host.dismiss(place);
+            // One that is over already has been told why. A will is for those that are still there.
+            let _ = self.core.disconnect(now, id, &goodbye, &mut self.host);
+            self.host.finish();
         }
     }
+}
+
+/// What has been taken off the front.
+fn taken<'b>(all: &'b [u8], rest: &[u8]) -> &'b [u8] {
+    all.get(..all.len() - rest.len()).unwrap_or_default()
+}
+
+/// How many packets these are.
+fn packets(mut bytes: &[u8]) -> u64 {
+    let mut count = 0;
+    while let Ok(Some((header, body))) = Header::decode(Version::V5, bytes) {
+        bytes = body.get(header.remaining_length as usize..).unwrap_or_default();
+        count += 1;
+    }
+    count
 }
 
 /// Whether there is a whole packet at the front.
 fn is_whole(input: &[u8]) -> bool {
     matches!(
-        Header::decode(mqtt_core::Version::V5, input),
+        Header::decode(Version::V5, input),
         Ok(Some((header, _))) if header.packet_len() <= input.len()
     )
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use transport_tokio::{
     ConnectError, ConnectionError, PublishError,
-    broker::{Access, ServeError, Wish},
+    broker::{Access, Pass, Passing, ServeError, Wish},
 };
 
 use crate::support::*;
@@ -87,7 +87,7 @@ async fn what_is_sent_before_the_decision_is_served_after_it() {
 async fn who_decides_too_late_or_panics_lets_nobody_in() {
     let builder = Broker::builder().authenticate(async |login: Login| match &login.client_id[..] {
         "panic" => panic!("for the test"),
-        _ => std::future::pending().await,
+        _ => std::future::pending::<Result<(), _>>().await,
     });
     let broker = serve(builder).await;
     assert_eq!(refusal(&broker, named("panic")).await, ReasonCode::UnspecifiedError);
@@ -153,4 +153,108 @@ async fn what_cannot_be_listened_at() {
     #[cfg(feature = "tls")]
     assert!(matches!(refused("mqtts://127.0.0.1:0").await, Err(ServeError::Certificate { .. })));
     broker.shutdown(Duration::from_secs(1)).await;
+}
+
+#[tokio::test]
+async fn who_panics_over_a_wish_denies_it_and_harms_nobody() {
+    bounded(async {
+        let builder = Broker::builder()
+            .authorize(|access: &Access<'_>| match access.wish {
+                Wish::Publish { topic, .. } if topic.as_str() == "panic" => panic!("for the test"),
+                _ => true,
+            })
+            .inspect(|message: &Passing<'_>| match message.payload {
+                b"panic" => panic!("for the test"),
+                _ => Pass::On,
+            });
+        let broker = serve(builder).await;
+        let client = connect(&broker, named("one")).await;
+        let mut messages = client.subscribe("#", AtLeastOnce).await.unwrap();
+        let reasons = [
+            reason(client.publish("panic", "").qos(AtLeastOnce).await),
+            reason(client.publish("a", "panic").qos(AtLeastOnce).await),
+        ];
+        let expected = [ReasonCode::NotAuthorized, ReasonCode::ImplementationSpecificError];
+        assert_eq!(reasons, expected.map(Some));
+        client.publish("a", "calm").qos(AtLeastOnce).await.unwrap();
+        assert_eq!(next(&mut messages).await, "calm");
+    })
+    .await;
+}
+
+/// Why a message was refused, if it was.
+fn reason<T>(result: Result<T, PublishError>) -> Option<ReasonCode> {
+    match result {
+        Err(PublishError::Refused(refusal)) => Some(refusal.reason),
+        _ => None,
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_passes_by_is_seen_dropped_or_denied() {
+    bounded(async {
+        let (seen, mut passed) = tokio::sync::mpsc::unbounded_channel();
+        let builder = Broker::builder().inspect(move |message: &Passing<'_>| {
+            let Passing { client_id, user_name, is_will, topic, payload, .. } = *message;
+            let text = std::str::from_utf8(payload).unwrap();
+            let user = user_name.unwrap_or_default();
+            seen.send(format!("{client_id} {user} {is_will} {} {text}", topic.as_str())).unwrap();
+            match text {
+                "drop" => Pass::Dropped,
+                "deny" => Pass::Denied(ReasonCode::QuotaExceeded),
+                _ => Pass::On,
+            }
+        });
+        let broker = serve(builder).await;
+        let client = connect(&broker, login("alice", "")).await;
+        let mut messages = client.subscribe("#", AtLeastOnce).await.unwrap();
+        for (text, expected) in
+            [("drop", None), ("deny", Some(ReasonCode::QuotaExceeded)), ("on", None)]
+        {
+            let message = client.publish("a", text).qos(AtLeastOnce).retain(true);
+            assert_eq!(reason(message.await), expected);
+            assert_eq!(passed.recv().await.unwrap(), format!("alice alice false a {text}"));
+        }
+        assert_eq!(next(&mut messages).await, "on");
+        assert_eq!(&broker.retained("a").await.unwrap().payload[..], b"on");
+        let will =
+            |text: &'static str| Options { will: Some(Will::new("w", text)), ..login("bob", "") };
+        assert_eq!(refusal(&broker, will("deny")).await, ReasonCode::QuotaExceeded);
+        for text in ["drop", "on"] {
+            let bob = connect(&broker, will(text)).await;
+            assert!(broker.disconnect("bob", ReasonCode::AdministrativeAction).await);
+            drop(bob);
+        }
+        assert_eq!(next(&mut messages).await, "on");
+        assert_eq!(passed.recv().await.unwrap(), "bob bob true w deny");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_hangs_up_while_it_is_found_out_frees_its_place() {
+    bounded(async {
+        let (begun, mut begins) = tokio::sync::mpsc::unbounded_channel();
+        let builder = Broker::builder().max_connections(1).authenticate(move |login: Login| {
+            let alive = std::sync::Arc::new(());
+            begun.send(std::sync::Arc::downgrade(&alive)).unwrap();
+            async move {
+                let _alive = alive;
+                if login.client_id == "b" { Ok(()) } else { std::future::pending().await }
+            }
+        });
+        let broker = serve(builder).await;
+        let mut waits = socket(&broker).await;
+        // And more behind it.
+        waits.write_all(b"\x10\x0d\0\x04MQTT\x04\x02\0\0\0\x01a\xc0\0").await.unwrap();
+        let future = begins.recv().await.unwrap();
+        assert!(future.upgrade().is_some());
+        drop(waits);
+        until(&broker, |now| now.connections == 0).await;
+        while future.upgrade().is_some() {
+            tokio::task::yield_now().await;
+        }
+        hello(&broker, b'b').await;
+    })
+    .await;
 }

@@ -5,8 +5,13 @@
 mod access;
 mod crowds;
 mod ending;
+mod events;
+mod exchange;
 mod hostile;
+mod inspecting;
 #[cfg(all(feature = "tls", feature = "websocket"))]
 mod layers;
+mod pacing;
 mod sessions;
 mod support;
+mod sys;

@@ -46,14 +46,14 @@ async fn what_is_retained_is_there_for_those_who_come() {
         let broker = broker().await;
         let client = connect(&broker, named("one")).await;
         client.publish("state", "up").qos(AtLeastOnce).retain(true).await.unwrap();
-        assert_eq!(statistics(&broker).await.retained, 1);
+        let before = statistics(&broker).await.retained;
         let other = connect(&broker, named("two")).await;
         let mut messages = other.subscribe("#", AtLeastOnce).await.unwrap();
         let message = messages.next().await.unwrap();
         assert!(message.retain);
         assert_eq!(message.payload, "up");
         client.publish("state", "").qos(AtLeastOnce).retain(true).await.unwrap();
-        assert_eq!(statistics(&broker).await.retained, 0);
+        assert_eq!(statistics(&broker).await.retained, before - 1);
     })
     .await;
 }
