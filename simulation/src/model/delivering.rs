@@ -8,7 +8,7 @@ use mqtt_core::{
 
 use super::{
     Model,
-    parts::{Entry, Flight, Link, Message, lasting},
+    parts::{Entry, Flight, Link, Message, Owed, lasting},
 };
 
 /// A PUBLISH as it was written.
@@ -52,6 +52,16 @@ fn name(link: &mut Link, publish: &Publish<'_>) -> String {
         }
         None => topic.into(),
     }
+}
+
+/// The retained message that it is, as one of the subscriptions wants it.
+fn find_owed(owed: &Owed, seen: &Seen<'_>, batch: u64) -> Option<(usize, Entry)> {
+    owed.open.iter().enumerate().find_map(|(index, message)| {
+        owed.wanted.iter().find_map(|wanted| {
+            let entry = Entry { retain: true, ..Entry::new(message, &[*wanted], batch) };
+            seen.is_entry(&entry).then_some((index, entry))
+        })
+    })
 }
 
 impl Model {
@@ -170,7 +180,7 @@ impl Model {
             let before = session.waiting.iter().enumerate().filter(is_before);
             let sure = before.map(|(_, entry)| entry).find(|entry| entry.is_sure(seen.now, link));
             if let Some(overtaken) = sure {
-                let is_owed = |owed: &super::Owed| owed.open.iter().any(|message| seen.is(message));
+                let is_owed = |owed: &Owed| owed.open.iter().any(|message| seen.is(message));
                 assert!(
                     session.owed.iter().any(is_owed),
                     "{overtaken:?} was overtaken by {seen:?}"
@@ -189,20 +199,17 @@ impl Model {
         Some(entry)
     }
 
-    /// Of what is retained [MQTT-3.3.1-8].
+    /// Of what is retained [MQTT-3.3.1-8]: by the oldest subscription that it must come by, or else may.
     fn take_owed(&mut self, client: &str, seen: &Seen<'_>) -> Option<Entry> {
         let (batch, session) = (self.batch, self.sessions.get_mut(client)?);
-        for owed in session.owed.iter_mut().rev().filter(|owed| owed.left > 0) {
-            let found = owed.open.iter().enumerate().find_map(|(index, message)| {
-                owed.wanted.iter().find_map(|wanted| {
-                    let mut entry = Entry::new(message, &[*wanted], batch);
-                    entry.retain = true;
-                    seen.is_entry(&entry).then_some((index, entry))
-                })
-            });
-            if let Some((index, entry)) = found {
+        for must in [true, false] {
+            for owed in session.owed.iter_mut().filter(|owed| owed.left > 0) {
+                if must && !owed.must.contains(&seen.topic) {
+                    continue;
+                }
+                let Some((index, entry)) = find_owed(owed, seen, batch) else { continue };
                 owed.open.remove(index);
-                owed.must.remove(&entry.message.topic);
+                owed.must.remove(&seen.topic);
                 owed.left -= usize::from(owed.left < usize::MAX);
                 return Some(entry);
             }

@@ -48,7 +48,7 @@ impl Model {
             }
             *self.routed.entry(publish.payload.as_bytes().into()).or_default() += 1;
             let message = Message::new(now, &topic, publish);
-            self.retain(&message);
+            self.retain(now, &message);
             match self.route(now, message, Some(&name)) {
                 true => ReasonCode::Success,
                 false => ReasonCode::NoMatchingSubscribers,
@@ -63,26 +63,29 @@ impl Model {
     pub(super) fn publish_will(&mut self, now: Instant, will: Will) {
         let expires = will.expiry.map(|seconds| now + u64::from(seconds) * 1_000);
         let message = Rc::new(Message { expires, ..will.message });
-        self.retain(&message);
+        self.retain(now, &message);
         self.route(now, message, None);
     }
 
     /// Keeps a message that is to be retained, in place of the one before.
-    fn retain(&mut self, message: &Rc<Message>) {
+    fn retain(&mut self, now: Instant, message: &Rc<Message>) {
         let topic = &message.topic;
         if !message.retain {
             return;
         }
-        let owed = self.sessions.values_mut().flat_map(|session| &mut session.owed);
-        if message.payload.is_empty() {
-            self.retained.remove(topic);
-            for owed in owed {
+        let is_empty = message.payload.is_empty();
+        let old = match is_empty {
+            true => self.retained.remove(topic),
+            false => self.retained.insert(topic.clone(), message.clone()),
+        };
+        let had_expired = old.is_none_or(|old| old.has_expired(now));
+        for owed in self.sessions.values_mut().flat_map(|session| &mut session.owed) {
+            if is_empty || had_expired {
                 owed.must.remove(topic);
             }
-        } else {
-            self.retained.insert(topic.clone(), message.clone());
-            let asking = owed.filter(|owed| owed.left > 1 && message.is_for(&owed.filter));
-            asking.for_each(|owed| owed.open.push(message.clone()));
+            if !is_empty && owed.left > 1 && message.is_for(&owed.filter) {
+                owed.open.push(message.clone());
+            }
         }
     }
 
