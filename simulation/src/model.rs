@@ -512,13 +512,14 @@ impl Model {
                         shared.members.push(member);
                     }
                 }
+                shared.look();
             }
         }
         for flight in flights {
             if let (Some(group), QoS::AtLeastOnce) = (&flight.entry.group, flight.entry.qos) {
                 let members = members(&self.sessions, group);
-                let (group, message) = (group.clone(), flight.entry.message.clone());
-                self.shared.push(Shared { group, message, members, batch: self.batch });
+                let message = &flight.entry.message;
+                self.shared.push(Shared::new(group, message, members, self.batch));
             }
         }
         self.shared.retain(|shared| !shared.members.is_empty());
@@ -585,10 +586,10 @@ impl Model {
             assert!(answers.is_empty(), "{answers:?} did not come to {name}");
         }
         let surely = |shared: &&Shared| {
-            shared.message.qos > QoS::AtMostOnce
+            shared.must
                 && shared.members.iter().all(|(name, wanted)| {
                     let entry = parts::Entry::new(&shared.message, &[*wanted], 0);
-                    entry.qos > QoS::AtMostOnce && entry.is_sure(now, self.link_of(name))
+                    entry.is_sure(now, self.link_of(name))
                 })
         };
         let shared = self.shared.iter().find(surely);

@@ -178,6 +178,28 @@ pub(super) struct Shared {
     pub(super) message: Rc<Message>,
     pub(super) members: Vec<(String, Wanted)>,
     pub(super) batch: u64,
+    /// It must come: it was never for a member that takes it at QoS 0.
+    pub(super) must: bool,
+}
+
+impl Shared {
+    pub(super) fn new(
+        group: &str,
+        message: &Rc<Message>,
+        members: Vec<(String, Wanted)>,
+        batch: u64,
+    ) -> Self {
+        let (group, message) = (group.into(), message.clone());
+        let mut shared = Self { group, message, members, batch, must: true };
+        shared.look();
+        shared
+    }
+
+    /// Looks whether there is a member that takes it at QoS 0.
+    pub(super) fn look(&mut self) {
+        let is_kept = |wanted: &Wanted| wanted.qos.min(self.message.qos) > QoS::AtMostOnce;
+        self.must &= self.members.iter().all(|(_, wanted)| is_kept(wanted));
+    }
 }
 
 /// A will of a session.

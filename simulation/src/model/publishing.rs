@@ -109,8 +109,7 @@ impl Model {
         }
         for (group, members) in groups {
             any = true;
-            let message = message.clone();
-            self.shared.push(Shared { group, message, members, batch: self.batch });
+            self.shared.push(Shared::new(&group, &message, members, self.batch));
         }
         any
     }
