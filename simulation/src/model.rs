@@ -266,7 +266,9 @@ impl Model {
         self.end_silent(now, name);
         if let Some(serial) = self.sessions.get(name).and_then(|session| session.link) {
             let session = self.session(name);
-            session.expiry = if connect.clean_start { 0 } else { session.expiry.max(1) };
+            if connect.clean_start {
+                session.expiry = 0;
+            }
             let batch = self.batch;
             let old = self.links.values_mut().find(|link| link.serial == serial);
             old.expect("a connection").over = Some(batch);

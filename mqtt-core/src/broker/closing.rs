@@ -120,9 +120,9 @@ impl<M: Memory> Broker<M> {
             let farewell = Disconnect::from(ReasonCode::SessionTakenOver);
             // If there is no room the client finds out by the close.
             let _ = session.peer.disconnect(now, &farewell, host.sink(connection));
-            // It lives on, even one that was to end with its connection, unless it is not wanted.
-            let expiry = if clean { 0 } else { session.expiry.max(1) };
-            session.expiry = expiry;
+            if clean {
+                session.expiry = 0;
+            }
             self.end_connection(now, connection, End::TakenOver, host);
         }
         if !clean {

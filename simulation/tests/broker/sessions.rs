@@ -118,16 +118,21 @@ fn another_connection_takes_the_session_over() {
     });
 }
 
-/// A session that ends with its connection lives on when the connection is taken over.
+/// [MQTT-4.1.0-2]; 3.1.1: MQTT-3.1.2-6: the connection ends, and the session with it.
 #[test]
-fn a_session_that_would_end_is_taken_over_first() {
+fn a_session_that_ends_with_its_connection_is_not_taken_over() {
     both!(Config::default(), party => {
-        let old = party.guest(Version::V5, "one", false);
-        party.subscribe(old, "a", QoS::AtLeastOnce);
-        let new = party.invite_with(Version::V5, Heap::new(), ClientConfig::default());
-        let resumes = Connect { clean_start: false, ..named(Version::V5, "one", false) };
-        assert!(party.come(new, &resumes));
-        party.cut(new);
+        for version in BOTH {
+            let old = party.guest(version, "one", false);
+            party.subscribe(old, "a", QoS::AtLeastOnce);
+            let new = party.invite_with(version, Heap::new(), ClientConfig::default());
+            assert!(!party.come(new, &named(version, "one", true)), "{version:?}");
+            party.say(new, "a", "x", QoS::AtLeastOnce);
+            assert_eq!(party.texts(new), [""; 0]);
+            party.cut(new);
+            party.come(new, &named(version, "one", false));
+            party.cut(new);
+        }
         assert_eq!(party.broker.sessions(), 0);
     });
 }
