@@ -380,6 +380,50 @@ impl<S: Store> Client<S> {
         Ok(event)
     }
 
+    /// What [`poll`](Self::poll) does without its input: writes what is due, and keeps the peer assured
+    /// that this end lives. For while the application cannot be given another message, and so no input
+    /// be taken; the peer is not to blame for its silence then.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`], as [`poll`](Self::poll).
+    ///
+    /// ```
+    /// # use mqtt_core::{Buffer, Client, Connect, Error, Instant, Version, store::Fixed};
+    /// # let mut client = Client::new(Version::V5, Fixed::<8, 1024>::new());
+    /// # let mut out = Buffer::<256>::new();
+    /// # let connect = Connect { keep_alive: 10, ..Connect::default() };
+    /// # client.connect(Instant::default(), &connect, &mut out)?;
+    /// # client.poll(Instant::default(), &mut &b"\x20\x03\0\0\0"[..], &mut out)?;
+    /// # out.clear();
+    /// for seconds in 1..100 {
+    ///     let now = Instant::from_millis(seconds * 1_000); // ...the application is busy
+    ///     assert_eq!(client.tend(now, &mut out), Ok(None));
+    /// }
+    /// assert_eq!(out.as_bytes(), [0xc0, 0x00]); // PINGREQ, whose answer was not looked for
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn tend(
+        &mut self,
+        now: Instant,
+        out: &mut impl Sink,
+    ) -> Result<Option<Event<'static>>, Error> {
+        if self.state == State::Closed {
+            return Err(Error::NotConnected);
+        }
+        let mut event = None;
+        self.link.ping(now, out);
+        if self.link.write_due(now, out, &mut event) {
+            return Ok(event);
+        }
+        self.link.stall(out);
+        if let Err(error) = self.link.judge(now, out) {
+            self.fail(now, error, out);
+            return Err(error);
+        }
+        Ok(None)
+    }
+
     /// When [`poll`](Self::poll) is to be called though nothing has been received.
     pub fn deadline(&self) -> Option<Instant> {
         self.link.deadline()

@@ -1,9 +1,13 @@
 //! What a machine tells the application.
 
 use crate::{
+    error::DecodeError,
     reason::ReasonCode,
     topic::Topic,
-    wire::{Ack, Auth, ConnAck, Disconnect, PacketId, Properties, QoS, SubAck, UnsubAck},
+    wire::{
+        self, Ack, Auth, ConnAck, Delivery, Disconnect, Header, PacketId, PacketType, Properties,
+        Publish, QoS, SubAck, UnsubAck, Version,
+    },
 };
 
 /// Something the application may want to know. Borrows the input, never the machine, so that the
@@ -79,6 +83,63 @@ pub struct Message<'b> {
     /// What to acknowledge it with, if that is left to the application: from now on, or once
     /// `remaining` has come to 0.
     pub receipt: Option<Receipt>,
+}
+
+impl<'b> Message<'b> {
+    /// Reads a message again, from bytes at which [`poll`](crate::Client::poll) found it and that
+    /// were kept: its packet, or the beginning of it with at least all that stands before the payload.
+    /// `None` if they are something else. It has no receipt.
+    ///
+    /// ```
+    /// use mqtt_core::{Message, Version};
+    ///
+    /// let message = Message::decode(Version::V3_1_1, b"\x30\x06\0\x01tabc")?.unwrap();
+    /// assert_eq!((message.payload, message.remaining), (&b"abc"[..], 0));
+    /// let beginning = Message::decode(Version::V3_1_1, b"\x30\x06\0\x01ta")?.unwrap();
+    /// assert_eq!((beginning.payload, beginning.remaining), (&b"a"[..], 2));
+    /// # Ok::<(), mqtt_core::DecodeError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeError`] if the packet is malformed.
+    pub fn decode(version: Version, packet: &'b [u8]) -> Result<Option<Self>, DecodeError> {
+        let Some((header, body)) = Header::decode(version, packet)? else { return Ok(None) };
+        if header.packet_type != PacketType::Publish {
+            return Ok(None);
+        }
+        let body = body.get(..header.remaining_length as usize).unwrap_or(body);
+        match wire::head_len(version, &header, body)? {
+            Some(len) if len <= body.len() => {}
+            _ => return Ok(None),
+        }
+        let (delivery, publish) = Publish::read(version, header.flags, body)?;
+        let topic = match publish.properties.topic_alias() {
+            Some(alias) if publish.topic.is_empty() => TopicName::Alias(alias),
+            _ => TopicName::Name(publish.topic),
+        };
+        let remaining = header.remaining_length - body.len() as u32;
+        Ok(Some(Self::new(&delivery, &publish, topic, remaining, None)))
+    }
+
+    pub(crate) fn new(
+        delivery: &Delivery,
+        publish: &Publish<'b>,
+        topic: TopicName<'b>,
+        remaining: u32,
+        receipt: Option<Receipt>,
+    ) -> Self {
+        Self {
+            topic,
+            payload: publish.payload.as_bytes(),
+            remaining,
+            qos: publish.qos,
+            retain: publish.retain,
+            dup: delivery.dup,
+            properties: publish.properties,
+            receipt,
+        }
+    }
 }
 
 /// How an incoming message names its topic.

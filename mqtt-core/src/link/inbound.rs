@@ -9,7 +9,7 @@ use crate::{
     sink::Sink,
     store::{Arrival, Stage, Store},
     time::Instant,
-    wire::{self, Delivery, Header, PacketId, PacketType, Publish, QoS},
+    wire::{self, Header, PacketId, PacketType, Publish, QoS},
 };
 
 /// A message that arrives in pieces.
@@ -97,7 +97,7 @@ impl<S: Store> Link<S> {
         if fate == Fate::Repeated {
             return Ok(Taken::Done);
         }
-        *event = Some(Event::Message(message(delivery, publish, topic, remaining, receipt)).into());
+        *event = Some(Event::Message(Message::new(delivery, publish, topic, remaining, receipt)).into());
         Ok(Taken::Event)
     }
 
@@ -477,24 +477,5 @@ const fn acknowledgement(qos: QoS) -> PacketType {
     match qos {
         QoS::ExactlyOnce => PacketType::PubRec,
         _ => PacketType::PubAck,
-    }
-}
-
-fn message<'b>(
-    delivery: &Delivery,
-    publish: &Publish<'b>,
-    topic: TopicName<'b>,
-    remaining: u32,
-    receipt: Option<Receipt>,
-) -> Message<'b> {
-    Message {
-        topic,
-        payload: publish.payload.as_bytes(),
-        remaining,
-        qos: publish.qos,
-        retain: publish.retain,
-        dup: delivery.dup,
-        properties: publish.properties,
-        receipt,
     }
 }
