@@ -61,31 +61,33 @@ impl Access for Everyone {
     }
 }
 
-/// A broker and the buffers of its `CLIENTS` connections: packets of up to `RX` bytes are received, and of up
-/// to `TX` sent.
+/// A broker and the buffers of its `CONNECTIONS` connections: packets of up to `RX` bytes are received, and of up
+/// to `TX` sent. One or two connections more than clients let one come back whose old connection nobody has missed
+/// yet, up to [`SPARE`](mqtt_core::broker::SPARE).
 ///
 /// ```
 /// use mqtt_core::broker::{Config, Small};
 /// use transport_embassy::broker::{Broker, Everyone};
 ///
 /// // Eight clients, 32 subscriptions, 64 messages in 16 KB: all the memory there is.
-/// type Mqtt = Broker<Small<8, 32, 1024, 64, { 16 * 1024 }>, Everyone, 8, 1024, 1280>;
-/// assert!(size_of::<Mqtt>() <= 72 * 1024);
+/// type Mqtt = Broker<Small<8, 32, 1024, 64, { 16 * 1024 }>, Everyone, 9, 1024, 1280>;
+/// assert!(size_of::<Mqtt>() <= 80 * 1024);
 /// let broker: Mqtt = Broker::new(Config::default(), Everyone);
 /// # let _ = broker;
 /// ```
-pub struct Broker<M: Memory, A, const CLIENTS: usize, const RX: usize, const TX: usize> {
-    inner: RefCell<Inner<M, A, CLIENTS, TX>>,
-    buffers: [[u8; RX]; CLIENTS],
+pub struct Broker<M: Memory, A, const CONNECTIONS: usize, const RX: usize, const TX: usize> {
+    inner: RefCell<Inner<M, A, CONNECTIONS, TX>>,
+    buffers: [[u8; RX]; CONNECTIONS],
 }
 
-struct Inner<M: Memory, A, const CLIENTS: usize, const TX: usize> {
+struct Inner<M: Memory, A, const CONNECTIONS: usize, const TX: usize> {
     machine: Machine<M>,
-    host: Connections<A, CLIENTS, TX>,
+    host: Connections<A, CONNECTIONS, TX>,
 }
 
 impl<
     A,
+    const CONNECTIONS: usize,
     const CLIENTS: usize,
     const SUBSCRIPTIONS: usize,
     const FILTERS: usize,
@@ -93,7 +95,7 @@ impl<
     const BYTES: usize,
     const RX: usize,
     const TX: usize,
-> Broker<Small<CLIENTS, SUBSCRIPTIONS, FILTERS, MESSAGES, BYTES>, A, CLIENTS, RX, TX>
+> Broker<Small<CLIENTS, SUBSCRIPTIONS, FILTERS, MESSAGES, BYTES>, A, CONNECTIONS, RX, TX>
 {
     /// A broker that nobody is connected to. The [maximum packet
     /// size](Config::maximum_packet_size) is lowered to `RX`.
@@ -102,23 +104,23 @@ impl<
             config.maximum_packet_size = RX as u32;
         }
         let host = Connections {
-            outgoing: [const { Outgoing::NEW }; CLIENTS],
+            outgoing: [const { Outgoing::NEW }; CONNECTIONS],
             nowhere: Outgoing::NEW,
             access,
         };
         let inner = RefCell::new(Inner { machine: Machine::small(config), host });
-        Self { inner, buffers: [[0; RX]; CLIENTS] }
+        Self { inner, buffers: [[0; RX]; CONNECTIONS] }
     }
 }
 
-impl<M: Memory, A: Access, const CLIENTS: usize, const RX: usize, const TX: usize>
-    Broker<M, A, CLIENTS, RX, TX>
+impl<M: Memory, A: Access, const CONNECTIONS: usize, const RX: usize, const TX: usize>
+    Broker<M, A, CONNECTIONS, RX, TX>
 {
     /// Serves clients on as many transports as there can be, each of which is
     /// [opened](Connector::connect) anew when a client has gone: for TCP, `net::Listener`.
     ///
     /// Dropping the future ends all connections; sessions and retained messages stay.
-    pub async fn serve<C: Connector>(&mut self, transports: [C; CLIENTS]) {
+    pub async fn serve<C: Connector>(&mut self, transports: [C; CONNECTIONS]) {
         let Self { inner, buffers } = self;
         let inner = &*inner;
         let mut buffers = buffers.iter_mut();
@@ -133,8 +135,8 @@ impl<M: Memory, A: Access, const CLIENTS: usize, const RX: usize, const TX: usiz
     }
 }
 
-impl<M: Memory, A, const CLIENTS: usize, const RX: usize, const TX: usize> fmt::Debug
-    for Broker<M, A, CLIENTS, RX, TX>
+impl<M: Memory, A, const CONNECTIONS: usize, const RX: usize, const TX: usize> fmt::Debug
+    for Broker<M, A, CONNECTIONS, RX, TX>
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Broker")
@@ -153,11 +155,12 @@ const FAREWELL: Duration = Duration::from_secs(1);
 const CHUNK: usize = 256;
 
 /// A broker that is shared by the futures of one task.
-type Shared<M, A, const CLIENTS: usize, const TX: usize> = RefCell<Inner<M, A, CLIENTS, TX>>;
+type Shared<M, A, const CONNECTIONS: usize, const TX: usize> =
+    RefCell<Inner<M, A, CONNECTIONS, TX>>;
 
 /// Does what the clock makes due. Polled after all connections, it sees what they have made due.
-async fn tick<M: Memory, A: Access, const CLIENTS: usize, const TX: usize>(
-    inner: &Shared<M, A, CLIENTS, TX>,
+async fn tick<M: Memory, A: Access, const CONNECTIONS: usize, const TX: usize>(
+    inner: &Shared<M, A, CONNECTIONS, TX>,
 ) {
     let mut alarm = Alarm::default();
     poll_fn(|cx| {
@@ -175,8 +178,8 @@ async fn tick<M: Memory, A: Access, const CLIENTS: usize, const TX: usize>(
 }
 
 /// Serves one client after the other on a transport.
-async fn serve<C: Connector, M: Memory, A: Access, const CLIENTS: usize, const TX: usize>(
-    inner: &Shared<M, A, CLIENTS, TX>,
+async fn serve<C: Connector, M: Memory, A: Access, const CONNECTIONS: usize, const TX: usize>(
+    inner: &Shared<M, A, CONNECTIONS, TX>,
     mut transport: C,
     buffer: Option<&mut [u8]>,
 ) {
@@ -193,8 +196,8 @@ async fn serve<C: Connector, M: Memory, A: Access, const CLIENTS: usize, const T
 }
 
 /// Serves one client.
-async fn connection<M: Memory, A: Access, const CLIENTS: usize, const TX: usize>(
-    inner: &Shared<M, A, CLIENTS, TX>,
+async fn connection<M: Memory, A: Access, const CONNECTIONS: usize, const TX: usize>(
+    inner: &Shared<M, A, CONNECTIONS, TX>,
     reader: &mut impl Read,
     writer: &mut impl Write,
     buffer: &mut [u8],
@@ -209,7 +212,7 @@ async fn connection<M: Memory, A: Access, const CLIENTS: usize, const TX: usize>
         }
         opened
     };
-    let Ok(id) = opened else { return }; // never: there are as many places
+    let Ok(id) = opened else { return }; // more transports than the machine takes
     let open = Open { inner, id };
     let mut sending = Sending { chunk: [0; CHUNK], start: 0, end: 0 };
     let receiving = open.receive(reader, buffer);
@@ -219,8 +222,8 @@ async fn connection<M: Memory, A: Access, const CLIENTS: usize, const TX: usize>
 }
 
 /// A connection that is open, until it is dropped.
-struct Open<'b, M: Memory, A: Access, const CLIENTS: usize, const TX: usize> {
-    inner: &'b Shared<M, A, CLIENTS, TX>,
+struct Open<'b, M: Memory, A: Access, const CONNECTIONS: usize, const TX: usize> {
+    inner: &'b Shared<M, A, CONNECTIONS, TX>,
     id: ConnectionId,
 }
 
@@ -231,7 +234,9 @@ struct Sending {
     end: usize,
 }
 
-impl<M: Memory, A: Access, const CLIENTS: usize, const TX: usize> Open<'_, M, A, CLIENTS, TX> {
+impl<M: Memory, A: Access, const CONNECTIONS: usize, const TX: usize>
+    Open<'_, M, A, CONNECTIONS, TX>
+{
     /// Receives until the connection is over.
     async fn receive(&self, reader: &mut impl Read, buffer: &mut [u8]) {
         let mut end = 0;
@@ -317,8 +322,8 @@ impl<M: Memory, A: Access, const CLIENTS: usize, const TX: usize> Open<'_, M, A,
     }
 }
 
-impl<M: Memory, A: Access, const CLIENTS: usize, const TX: usize> Drop
-    for Open<'_, M, A, CLIENTS, TX>
+impl<M: Memory, A: Access, const CONNECTIONS: usize, const TX: usize> Drop
+    for Open<'_, M, A, CONNECTIONS, TX>
 {
     fn drop(&mut self) {
         let Inner { machine, host } = &mut *self.inner.borrow_mut();
@@ -327,8 +332,8 @@ impl<M: Memory, A: Access, const CLIENTS: usize, const TX: usize> Drop
 }
 
 /// All connections, as the machine sees them.
-struct Connections<A, const CLIENTS: usize, const TX: usize> {
-    outgoing: [Outgoing<TX>; CLIENTS],
+struct Connections<A, const CONNECTIONS: usize, const TX: usize> {
+    outgoing: [Outgoing<TX>; CONNECTIONS],
     /// What is written to connections that are not there.
     nowhere: Outgoing<TX>,
     access: A,
@@ -343,7 +348,9 @@ struct Outgoing<const TX: usize> {
     closing: bool,
 }
 
-impl<A: Access, const CLIENTS: usize, const TX: usize> Host for Connections<A, CLIENTS, TX> {
+impl<A: Access, const CONNECTIONS: usize, const TX: usize> Host
+    for Connections<A, CONNECTIONS, TX>
+{
     type Sink = Outgoing<TX>;
 
     fn sink(&mut self, to: ConnectionId) -> &mut Outgoing<TX> {
