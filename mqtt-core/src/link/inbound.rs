@@ -97,7 +97,8 @@ impl<S: Store> Link<S> {
         if fate == Fate::Repeated {
             return Ok(Taken::Done);
         }
-        *event = Some(Event::Message(Message::new(delivery, publish, topic, remaining, receipt)).into());
+        *event =
+            Some(Event::Message(Message::new(delivery, publish, topic, remaining, receipt)).into());
         Ok(Taken::Event)
     }
 
