@@ -53,7 +53,8 @@ impl State {
         )
     }
 
-    #[inline(always)]
+    #[cfg_attr(not(target_pointer_width = "32"), inline(always))]
+    #[cfg_attr(target_pointer_width = "32", inline(never))]
     fn round(self) -> Self {
         let Self(mut a, mut b, mut c, mut d) = self;
         a = a.wrapping_add(b);

@@ -217,11 +217,11 @@ impl<T, const N: usize, const SPARE: usize> Array<T, N, SPARE> {
 
 impl<T, const N: usize, const SPARE: usize> Slab<T> for Array<T, N, SPARE> {
     fn insert(&mut self, value: T) -> Result<u32, T> {
-        let mut places = self.0.iter_mut().chain(&mut self.1).zip(0..);
-        match places.find(|(place, _)| place.is_none()) {
-            Some((place, index)) => {
+        let free = (0..(N + SPARE) as u32).find(|place| self.get(*place).is_none());
+        match free.and_then(|free| Some((free, self.place(free)?))) {
+            Some((free, place)) => {
                 *place = Some(value);
-                Ok(index)
+                Ok(free)
             }
             None => Err(value),
         }
@@ -249,7 +249,7 @@ impl<T, const N: usize, const SPARE: usize> Slab<T> for Array<T, N, SPARE> {
     }
 
     fn len(&self) -> usize {
-        self.0.iter().chain(&self.1).flatten().count()
+        self.0.iter().flatten().count() + self.1.iter().flatten().count()
     }
 
     fn is_full(&self) -> bool {
@@ -294,8 +294,7 @@ impl<const N: usize, const SPARE: usize> Alarms for Clocks<N, SPARE> {
     }
 
     fn first(&self) -> Option<(Instant, u32)> {
-        let places = self.0.0.iter().chain(&self.0.1).zip(0..);
-        places.filter_map(|(alarm, place)| Some(((*alarm)?, place))).min()
+        (0..(N + SPARE) as u32).filter_map(|place| Some((*self.0.get(place)?, place))).min()
     }
 }
 
