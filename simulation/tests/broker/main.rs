@@ -30,6 +30,7 @@ macro_rules! both {
 
 mod access;
 mod authentication;
+mod connecting;
 mod edges;
 mod hosting;
 mod limits;
