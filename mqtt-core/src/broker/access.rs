@@ -197,3 +197,17 @@ const fn named(name: &[u8]) -> Level<'_> {
         name => Level::Name(name),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_are_compared_whole() {
+        assert!(is_same(b"secret", b"secret"));
+        assert!(is_same(b"", b""));
+        for other in [&b""[..], b"secre", b"secrets", b"Secret", b"secreT"] {
+            assert!(!is_same(b"secret", other), "{other:?}");
+        }
+    }
+}

@@ -248,10 +248,13 @@ fn a_table_decides_who_comes_and_what_they_do() {
     });
 }
 
+/// A user name, a client identifier; what is allowed, and what is not.
+type Case<'a> = (Option<&'a str>, &'a str, &'a [&'a str], &'a [&'a str]);
+
 /// Names stand in their places, and never for more than one level.
 #[test]
 fn a_table_has_places_for_names() {
-    let cases: [(Option<&str>, &str, &[&str], &[&str]); 6] = [
+    let cases: [Case<'_>; 6] = [
         (
             Some("sensor"),
             "c",
@@ -264,7 +267,7 @@ fn a_table_has_places_for_names() {
         (Some("+"), "c", &[], &["a/c", "a"]),
         (None, "c", &[], &["news", "/x"]),
     ];
-    let subscriptions: [(Option<&str>, &str, &[&str], &[&str]); 5] = [
+    let subscriptions: [Case<'_>; 5] = [
         (
             Some("sensor"),
             "c",

@@ -103,7 +103,8 @@ fn a_client_without_a_name_gets_one_or_is_refused() {
 fn nothing_comes_before_connect() {
     both!(Config::default(), party => {
         for packet_type in (0..16_u8).filter(|packet_type| *packet_type != 1) {
-            let first = [packet_type << 4 | 2 * u8::from([6, 8, 10].contains(&packet_type)), 2, 0, 1];
+            let flags = if [6, 8, 10].contains(&packet_type) { 2 } else { 0 };
+            let first = [packet_type * 16 + flags, 2, 0, 1];
             assert_eq!(answers(&mut party, &[&first]), (vec![vec![]], true), "{packet_type}");
         }
     });
@@ -193,8 +194,8 @@ fn whoever_breaks_the_rules_is_told_and_goes() {
         ];
         for connect in [OLD, OLDEST] {
             for (what, wrong) in cases {
-                assert_eq!(answers(&mut party, &[connect, wrong]).1, true, "{what}");
-                assert_eq!(answers(&mut party, &[connect, wrong]).0[1], [], "{what}");
+                let (said, is_over) = answers(&mut party, &[connect, wrong]);
+                assert!(said[1].is_empty() && is_over, "{what}");
             }
         }
         party.say(witness, "a", "x", QoS::AtLeastOnce);

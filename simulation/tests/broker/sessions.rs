@@ -247,7 +247,7 @@ fn idle_connections_keep_nobody_out() {
     let clients: Vec<_> =
         (0..8).map(|number| party.guest(Version::V5, &number.to_string(), true)).collect();
     clients.iter().for_each(|who| party.abandon(*who)); // and the broker does not know
-    for round in 0..3 {
+    for (round, back) in clients.iter().take(3).enumerate() {
         for number in 0..SPARE {
             let idle = party.invite_with(Version::V5, Heap::new(), ClientConfig::default());
             party.open(idle);
@@ -258,12 +258,11 @@ fn idle_connections_keep_nobody_out() {
         let connection = party.broker.open(now).expect("a place is kept");
         party.desk.begin(connection);
         party.broker.closed(now, connection, &mut party.desk);
-        let back = clients[round];
         assert!(
-            party.come(back, &named(Version::V5, &round.to_string(), true)),
+            party.come(*back, &named(Version::V5, &round.to_string(), true)),
             "the session is there"
         );
-        party.cut(back);
+        party.cut(*back);
     }
     assert_eq!(party.broker.sessions(), 8);
 }
