@@ -46,6 +46,9 @@ pub use statistics::Statistics;
 
 /// What a broker takes, tells, and does when there is too much of it.
 ///
+/// The defaults are for clients that nobody knows: each is bounded in what it can make the broker keep, and
+/// nobody loses what has been promised, since a new session is refused rather than an old one ended.
+///
 /// Everything is told to those clients whose version has words for it, and kept to with all.
 ///
 /// ```
@@ -67,10 +70,15 @@ pub struct Config {
     /// How many publishes at QoS 1 and 2 a client may send unacknowledged, at least 1. Before 5.0,
     /// where that cannot be told, [`FLIGHTS`] on a small broker, 1,024 or this on a large one.
     pub receive_maximum: u16,
+    /// The longest client identifier that is taken, in bytes, at least 23 [MQTT-3.1.3-5]; on a small
+    /// broker [`CLIENT_ID`], if that is less. A longer one is refused with
+    /// [`ClientIdentifierNotValid`](crate::ReasonCode::ClientIdentifierNotValid).
+    pub client_id_bytes: usize,
     /// How many are sent to a client that cannot tell how many it takes: before 5.0, at least 1.
     pub assumed_receive_maximum: u16,
     /// The longest that a session outlives its connection, in seconds; `u32::MAX` is for ever. What
-    /// a 3.1.1 client gets that does not ask for a clean session.
+    /// a 3.1.1 client gets that does not ask for a clean session; a 5.0 client that asks for more is
+    /// told. By default seven days.
     pub session_expiry_maximum: u32,
     /// The longest keep alive, in seconds; 0 for any, and for none. Of 5.0 clients: one that cannot be told
     /// is held to its own word, and not sent away while it keeps that.
@@ -102,7 +110,8 @@ pub struct Config {
     pub retained_messages: usize,
     /// See [`retained_messages`](Self::retained_messages).
     pub retained_bytes: usize,
-    /// How many sessions there may be, connected ones included.
+    /// How many sessions there may be, connected ones included: as many as clients, with those that
+    /// are away.
     pub sessions: usize,
     /// What happens to a new one when there are as many.
     pub crowding: Crowding,
@@ -110,9 +119,13 @@ pub struct Config {
     pub control_characters: bool,
     /// Whether topics are named by aliases to clients that take them.
     pub topic_aliases: bool,
-    /// How many topic aliases a client may set, each for a topic of up to 65,535 bytes, until its
-    /// connection ends; 5.0 only. None on a small broker, which has no room for such topics.
+    /// How many topic aliases a client may set until its connection ends; 5.0 only. None on a small
+    /// broker, which has no room for as long a topic as may come.
     pub topic_alias_maximum: u16,
+    /// How many bytes the topics of all aliases of a connection may have, in each direction. A client
+    /// that sets more loses its connection, with
+    /// [`TopicAliasInvalid`](crate::ReasonCode::TopicAliasInvalid).
+    pub topic_alias_bytes: usize,
     /// What a client is told that asks for Response Information.
     pub response_information: Option<Text<'static>>,
     /// A random number, for client identifiers that the broker assigns: who does not know it cannot foresee
@@ -149,8 +162,9 @@ impl Config {
         maximum_packet_size: 1024 * 1024,
         maximum_qos: QoS::ExactlyOnce,
         receive_maximum: 256,
+        client_id_bytes: 256,
         assumed_receive_maximum: 20,
-        session_expiry_maximum: u32::MAX,
+        session_expiry_maximum: 7 * 24 * 60 * 60,
         keep_alive_maximum: 0,
         connect_timeout: 10_000,
         subscriptions: 1_000,
@@ -162,11 +176,12 @@ impl Config {
         overflow: Overflow::DropNewest,
         retained_messages: 100_000,
         retained_bytes: 64 * 1024 * 1024,
-        sessions: 100_000,
+        sessions: 20_000,
         crowding: Crowding::Refuse,
         control_characters: false,
         topic_aliases: true,
         topic_alias_maximum: 16,
+        topic_alias_bytes: 16 * 1024,
         response_information: None,
         seed: 0,
     };

@@ -188,6 +188,11 @@ impl<S: Store> Session<S> {
             self.store.clear();
         }
         self.carried = self.store.arrivals();
+        self.forget_aliases();
+    }
+
+    /// Topic aliases are the connection's.
+    pub(crate) fn forget_aliases(&mut self) {
         for aliases in [Store::inbound_aliases, Store::outbound_aliases] {
             if let Some(aliases) = aliases(&mut self.store) {
                 aliases.clear();

@@ -451,8 +451,14 @@ mod heap {
 
     use super::*;
 
-    const LIMITS: Limits =
-        Limits { flights: 6, arrivals: 5, bytes: 300, inbound_aliases: 0, outbound_aliases: 0 };
+    const LIMITS: Limits = Limits {
+        flights: 6,
+        arrivals: 5,
+        bytes: 300,
+        inbound_aliases: 0,
+        outbound_aliases: 0,
+        alias_bytes: usize::MAX,
+    };
 
     proptest! {
         #[test]

@@ -147,7 +147,7 @@ impl<M: Memory> Broker<M> {
     pub(super) fn detach(&mut self, now: Instant, place: u32, end: End, host: &mut impl Host) {
         let Some(session) = self.sessions.get_mut(place) else { return };
         session.peer.closed();
-        session.peer.forget_held();
+        session.peer.forget_connection();
         if let Some(connection) = session.connection.take() {
             let client_id = session.name.as_bytes();
             host.notice(&Notice::Disconnected { connection, client_id, end });

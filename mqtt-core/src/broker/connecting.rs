@@ -168,7 +168,8 @@ impl<M: Memory> Broker<M> {
         let nameless =
             name.is_empty() && (version.is_v3_1() || !version.is_v5() && !connect.clean_start);
         let odd = !self.config.control_characters && name.has_control_characters();
-        if nameless || odd || M::Name::new(name.as_bytes()).is_err() {
+        let long = name.len() > self.config.client_id_bytes;
+        if nameless || odd || long || M::Name::new(name.as_bytes()).is_err() {
             return Some(ReasonCode::ClientIdentifierNotValid);
         }
         let Some(will) = &connect.will else { return None };
@@ -326,8 +327,7 @@ impl<M: Memory> Broker<M> {
             handshake_timeout: self.config.connect_timeout,
             ..link::Config::DEFAULT
         };
-        let aliases = self.config.topic_alias_maximum.min(M::ALIASES);
-        let store = M::store(self.config.receive_maximum, aliases, notes);
+        let store = M::store(&self.config, notes);
         Session {
             peer: Peer::with_config(store, config),
             name,

@@ -3,7 +3,7 @@
 use heapless::Vec;
 
 use super::{
-    Connection, Session, delivering::Identified, message::Messages, session::Delivery,
+    Config, Connection, Session, delivering::Identified, message::Messages, session::Delivery,
     session::Replay,
 };
 use crate::{
@@ -61,9 +61,8 @@ pub trait Sealed: Sized {
 
     fn deliveries() -> Self::Deliveries;
     fn replays() -> Self::Replays;
-    /// A store for a session of which the client may send so many publishes unacknowledged, and set
-    /// so many topic aliases; whether it takes notes.
-    fn store(receive_maximum: u16, aliases: u16, notes: bool) -> Self::Store;
+    /// A store for a session; whether it takes notes.
+    fn store(config: &Config, notes: bool) -> Self::Store;
 }
 
 /// Arrays, for a broker that is one value of fixed size and allocates nothing.
@@ -148,7 +147,7 @@ impl<const C: usize, const S: usize, const F: usize, const M: usize, const B: us
         Vec::new()
     }
 
-    fn store(_: u16, _: u16, _: bool) -> Self::Store {
+    fn store(_: &Config, _: bool) -> Self::Store {
         Aliased::new(Records::new())
     }
 }

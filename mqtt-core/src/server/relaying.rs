@@ -67,9 +67,11 @@ impl<S: Store> Peer<S> {
         self.asked.receive_maximum = self.asked.receive_maximum.min(most.max(1));
     }
 
-    /// Forgets messages that were not decided about when the connection ended.
-    pub(crate) fn forget_held(&mut self) {
-        self.link.session.store_mut().retain_arrivals(|arrival| arrival.stage != Stage::Held);
+    /// Forgets what was the connection's: messages that were not decided about, topic aliases.
+    pub(crate) fn forget_connection(&mut self) {
+        let session = &mut self.link.session;
+        session.store_mut().retain_arrivals(|arrival| arrival.stage != Stage::Held);
+        session.forget_aliases();
     }
 
     /// Ends the connection for an error that was found outside, if it has not ended.

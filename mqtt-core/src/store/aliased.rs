@@ -53,8 +53,8 @@ impl<S, const ALIASES: usize, const LEN: usize> Aliased<S, ALIASES, LEN> {
         const { assert!(ALIASES >= 1 && ALIASES <= u16::MAX as usize && LEN >= 1) };
         Self {
             store,
-            inbound: Table::new(Vec::new(), ALIASES as u16),
-            outbound: Table::new(Vec::new(), ALIASES as u16),
+            inbound: Table::new(Vec::new(), ALIASES as u16, usize::MAX),
+            outbound: Table::new(Vec::new(), ALIASES as u16, usize::MAX),
         }
     }
 

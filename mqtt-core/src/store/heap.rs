@@ -72,11 +72,14 @@ pub struct Limits {
     /// 16 MiB. With 0, only records are kept, as [`Records`](super::Records) does.
     pub bytes: usize,
     /// Topic aliases that the peer may set: the Topic Alias Maximum to advertise. By default 0.
-    /// Each may take as many bytes as a topic has, up to 65,535, beyond those limited by `bytes`.
     pub inbound_aliases: u16,
     /// Topic aliases to set for the peer, if it accepts as many. By default 0. They are looked
     /// through one after the other: tens pay off, tens of thousands do not.
     pub outbound_aliases: u16,
+    /// Bytes of the topics of all aliases of one direction, beyond those limited by `bytes`. One that
+    /// the peer sets beyond them ends the connection. By default 16 MiB, which 256 of the longest
+    /// topics do not exceed.
+    pub alias_bytes: usize,
 }
 
 /// An outgoing publish.
@@ -114,8 +117,8 @@ impl Heap {
             bytes: 0,
             arrivals: Chain::new(),
             received: 0,
-            inbound: Table::new(Vec::new(), limits.inbound_aliases),
-            outbound: Table::new(Vec::new(), limits.outbound_aliases),
+            inbound: Table::new(Vec::new(), limits.inbound_aliases, limits.alias_bytes),
+            outbound: Table::new(Vec::new(), limits.outbound_aliases, limits.alias_bytes),
         }
     }
 
@@ -169,6 +172,7 @@ impl Default for Limits {
             bytes: 16 * 1024 * 1024,
             inbound_aliases: 0,
             outbound_aliases: 0,
+            alias_bytes: 16 * 1024 * 1024,
         }
     }
 }

@@ -415,3 +415,61 @@ fn a_client_is_held_to_a_keep_alive_that_it_knows() {
         }
     });
 }
+
+/// A client cannot name more topics than are kept for it.
+#[test]
+fn topic_aliases_are_bounded_in_bytes() {
+    let mut party = Party::<Large>::new(Config { topic_alias_bytes: 1_000, ..Config::default() });
+    let limits = Limits { outbound_aliases: 4, ..Limits::default() };
+    let config = ClientConfig { topic_aliases: true, ..ClientConfig::default() };
+    let who = party.invite_with(Version::V5, Heap::with_limits(limits), config);
+    for round in ["a", "b"] {
+        party.come(who, &named(Version::V5, "one", true));
+        let names = [400, 500, 100].map(|len| round.repeat(len));
+        for name in [&names[0], &names[1], &names[0]] {
+            party.say(who, name, "x", QoS::AtMostOnce);
+        }
+        assert!(party.lines[who].connection.is_some(), "they are the connection's");
+        party.say(who, &names[2], "x", QoS::AtMostOnce);
+        party.say(who, "a", "x", QoS::AtMostOnce);
+        let events = party.events(who);
+        assert!(
+            matches!(events[..], [Event::Disconnected(bye)] if bye.reason == ReasonCode::TopicAliasInvalid),
+            "{events:?}"
+        );
+        party.cut(who);
+    }
+}
+
+/// [MQTT-3.1.3-5]: as long as required, and as allowed.
+#[test]
+fn client_identifiers_are_bounded() {
+    both!(Config { client_id_bytes: 30, ..Config::default() }, party => {
+        for version in BOTH {
+            party.guest(version, &"x".repeat(30), false);
+            let who = party.invite_with(version, Heap::new(), ClientConfig::default());
+            let name = "x".repeat(31);
+            party.connect(who, &named(version, &name, false)).expect("a connection");
+            let events = party.events(who);
+            assert!(matches!(events[..], [Event::Refused(ack)] if ack.reason == ReasonCode::ClientIdentifierNotValid), "{events:?}");
+            party.cut(0);
+            party.lines.clear();
+        }
+    });
+}
+
+/// [MQTT-3.2.2-22]'s kin: who asks for more than there is, is told what there is.
+#[test]
+fn the_longest_session_is_told() {
+    both!(Config::default(), party => {
+        let who = party.invite_with(Version::V5, Heap::new(), ClientConfig::default());
+        for (asked, told) in [(60, None), (u32::MAX, Some(604_800))] {
+            let connect = Connect { session_expiry_interval: asked, ..named(Version::V5, "one", true) };
+            party.connect(who, &connect).expect("a connection");
+            let events = party.events(who);
+            let [Event::Connected(ack)] = events[..] else { panic!("{events:?}") };
+            assert_eq!(ack.session_expiry_interval, told);
+            party.cut(who);
+        }
+    });
+}

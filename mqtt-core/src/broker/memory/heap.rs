@@ -9,7 +9,10 @@ use super::{
     alarms::Clocks, noted::Noted,
 };
 use crate::{
-    broker::message::{MessageId, heap::Shared},
+    broker::{
+        Config,
+        message::{MessageId, heap::Shared},
+    },
     hash::Seed,
     reason::ReasonCode,
     router::Trie,
@@ -50,12 +53,13 @@ impl Sealed for Large {
         VecDeque::new()
     }
 
-    fn store(receive_maximum: u16, aliases: u16, notes: bool) -> Self::Store {
+    fn store(config: &Config, notes: bool) -> Self::Store {
         let heap = Heap::with_limits(Limits {
             bytes: 0,
-            arrivals: receive_maximum.max(UNTOLD),
-            inbound_aliases: aliases,
+            arrivals: config.receive_maximum.max(UNTOLD),
+            inbound_aliases: config.topic_alias_maximum,
             outbound_aliases: ALIASES,
+            alias_bytes: config.topic_alias_bytes,
             ..Limits::default()
         });
         Noted::new(heap, notes)

@@ -14,6 +14,9 @@ pub(crate) struct Table<E> {
     /// How often an entry has been used.
     uses: u32,
     maximum: u16,
+    /// How many bytes the topics have, and how many they may have.
+    bytes: usize,
+    most: usize,
 }
 
 /// Where a table has its entries.
@@ -48,8 +51,8 @@ pub(crate) struct Entry<N> {
 }
 
 impl<E: Entries> Table<E> {
-    pub(crate) const fn new(entries: E, maximum: u16) -> Self {
-        Self { entries, uses: 0, maximum }
+    pub(crate) const fn new(entries: E, maximum: u16, most: usize) -> Self {
+        Self { entries, uses: 0, maximum, bytes: 0, most }
     }
 
     /// The topic that an alias stands for.
@@ -67,7 +70,7 @@ impl<E: Entries> Aliases for Table<E> {
 
     fn clear(&mut self) {
         self.entries.clear();
-        self.uses = 0;
+        (self.uses, self.bytes) = (0, 0);
     }
 
     fn set(&mut self, alias: u16, topic: Topic<'_>) -> Result<(), Full> {
@@ -80,16 +83,21 @@ impl<E: Entries> Aliases for Table<E> {
         let Some(entry) = self.entries.as_mut_slice().get_mut(usize::from(alias) - 1) else {
             return Err(Full::ForEver);
         };
+        self.bytes -= entry.name.as_bytes().len();
         *entry = Entry::default();
         self.uses = self.uses.wrapping_add(1);
+        if topic.len() > self.most - self.bytes {
+            return Err(Full::ForEver);
+        }
         let name = E::Name::new(topic.as_bytes())?;
+        self.bytes += topic.len();
         *entry = Entry { name, hash: hash(topic.as_bytes()), used: self.uses };
         Ok(())
     }
 
     fn find(&mut self, topic: Topic<'_>, maximum: u16) -> Option<Alias> {
         let topic = topic.as_bytes();
-        if topic.is_empty() || topic.len() > E::Name::MAX_LEN {
+        if topic.is_empty() || topic.len() > E::Name::MAX_LEN.min(self.most) {
             return None;
         }
         let maximum = usize::from(maximum.min(self.maximum));
