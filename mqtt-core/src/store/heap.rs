@@ -132,6 +132,15 @@ impl Heap {
         self.arrivals.values().map(|received| received.arrival)
     }
 
+    /// The most bytes that a store which keeps records only takes, with so many flights.
+    pub(crate) const fn memory(limits: &Limits, flights: u16) -> usize {
+        let aliases = limits.inbound_aliases as usize + limits.outbound_aliases as usize;
+        Chain::<Sending>::memory(flights as usize)
+            + Chain::<Received>::memory(limits.arrivals as usize)
+            + 2 * limits.alias_bytes
+            + 2 * (aliases + 8) * size_of::<Entry<Box<[u8]>>>()
+    }
+
     /// Makes the first unsent publish of a line known, if it is `id` or one behind it.
     fn seek_unsent(&mut self, line: Line, id: Option<PacketId>) {
         let mut next = id.and_then(|id| self.publishes.get(id).map(|sending| (id, sending)));

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::Alarms;
+use super::{Alarms, heap::vec};
 use crate::Instant;
 
 /// [`Alarms`] of as many places as there are: a binary heap in which each place knows where it is. To set
@@ -33,6 +33,11 @@ impl Alarm {
 impl Clocks {
     pub(in crate::broker) const fn new() -> Self {
         Self { heap: Vec::new(), alarms: Vec::new() }
+    }
+
+    /// The number of bytes for so many places.
+    pub(super) const fn memory(places: usize) -> usize {
+        vec::<u32>(places) + vec::<Alarm>(places)
     }
 
     /// When the alarm at this index of the heap goes off, and for which place.

@@ -15,7 +15,7 @@ use crate::{
     },
     hash::Seed,
     reason::ReasonCode,
-    router::Trie,
+    router::{self, Trie},
     store::{Heap, Limits},
 };
 
@@ -54,19 +54,89 @@ impl Sealed for Large {
     }
 
     fn store(config: &Config, notes: bool) -> Self::Store {
-        let heap = Heap::with_limits(Limits {
-            bytes: 0,
-            arrivals: config.receive_maximum.max(UNTOLD),
-            inbound_aliases: config.topic_alias_maximum,
-            outbound_aliases: ALIASES,
-            alias_bytes: config.topic_alias_bytes,
-            ..Limits::default()
-        });
-        Noted::new(heap, notes)
+        Noted::new(Heap::with_limits(store_limits(config)), notes)
     }
 }
 
 impl Memory for Large {}
+
+impl Large {
+    /// The most bytes that a [broker](super::super::Broker::large) with these limits takes from the
+    /// allocator, with so many connections. What is on its way to and from them is the host's, and while
+    /// a table grows the old one is there for a moment beside the new.
+    ///
+    /// It is the sum of
+    ///
+    /// - messages, retained ones, wills and those on their way, with their places in queues: `bytes`, and
+    ///   their places, of which there is one for each 256 bytes;
+    /// - [`retained_messages`](Config::retained_messages) places;
+    /// - [`sessions`](Config::sessions), each with its name, what is known of
+    ///   [`in_flight`](Config::in_flight) messages on their way and of as many that are arriving as it
+    ///   [may](Config::receive_maximum) send, [aliases](Config::topic_alias_bytes) in both
+    ///   directions, and [`subscriptions`](Config::subscriptions) for which retained messages are owed;
+    /// - filters: four thirds of their [bytes](router::Limits::bytes), and their identifiers, once;
+    /// - connections.
+    ///
+    /// Vectors have room for twice as many as there are.
+    ///
+    /// ```
+    /// use mqtt_core::{broker::{Config, Large}, router::Limits};
+    ///
+    /// let config = Config { sessions: 1_000, topic_alias_maximum: 0, ..Config::default() };
+    /// let limits = Limits { subscriptions: 10_000, bytes: 4 << 20 };
+    /// assert!(Large::memory(&config, 16 << 20, &limits, 1_000) < 200 << 20);
+    /// ```
+    pub const fn memory(
+        config: &Config,
+        bytes: usize,
+        limits: &router::Limits,
+        connections: usize,
+    ) -> usize {
+        let messages = bytes + Shared::memory(bytes);
+        let retained = config.retained_messages;
+        let retained = places::<MessageId>(retained) + table(retained);
+        let sessions = config.sessions;
+        let session = config.client_id_bytes
+            + vec::<Replay>(config.subscriptions)
+            + Heap::memory(&store_limits(config), config.in_flight);
+        let sessions = sessions * session
+            + places::<Session<Self>>(sessions)
+            + table(sessions)
+            + 2 * Clocks::memory(sessions);
+        let filters = limits.bytes / 3 * 4 + vec::<Identified>(limits.subscriptions);
+        let connections = places::<Connection>(connections) + Clocks::memory(connections);
+        messages + retained + sessions + filters + connections
+    }
+}
+
+/// What a session's store may keep.
+const fn store_limits(config: &Config) -> Limits {
+    let arrivals = if config.receive_maximum > UNTOLD { config.receive_maximum } else { UNTOLD };
+    Limits {
+        flights: u16::MAX / 2,
+        arrivals,
+        bytes: 0,
+        inbound_aliases: config.topic_alias_maximum,
+        outbound_aliases: ALIASES,
+        alias_bytes: config.topic_alias_bytes,
+    }
+}
+
+/// The number of bytes of a vector that has grown to so many.
+pub(in crate::broker) const fn vec<T>(len: usize) -> usize {
+    2 * if len < 4 { 4 } else { len } * size_of::<T>()
+}
+
+/// The same for [`Places`].
+pub(in crate::broker) const fn places<T>(len: usize) -> usize {
+    vec::<Option<T>>(len) + vec::<u32>(len)
+}
+
+/// The same for a [`Table`].
+const fn table(len: usize) -> usize {
+    // Seven eighths are in use, and it doubles.
+    64 + len * 16 / 7 * (size_of::<(u32, u32)>() + 1)
+}
 
 /// For how many values a queue that is cleared keeps room.
 const KEPT: usize = 4_096;
@@ -167,6 +237,15 @@ impl<T> Slab<T> for Places<T> {
     }
 }
 
+/// Who has nothing waiting takes no memory, nor has anybody more than for four times as much as waits.
+fn shrink<T>(queue: &mut VecDeque<T>) {
+    if queue.is_empty() {
+        *queue = VecDeque::new();
+    } else if queue.len() < queue.capacity() / 4 {
+        queue.shrink_to(2 * queue.len());
+    }
+}
+
 impl<T> Queue<T> for VecDeque<T> {
     fn has_room(&mut self) -> bool {
         self.try_reserve(1).is_ok()
@@ -182,9 +261,7 @@ impl<T> Queue<T> for VecDeque<T> {
 
     fn remove(&mut self, index: usize) -> Option<T> {
         let value = if index == 0 { self.pop_front() } else { self.remove(index) };
-        if self.is_empty() {
-            *self = Self::new(); // who has nothing waiting takes no memory
-        }
+        shrink(self);
         value
     }
 
@@ -195,9 +272,7 @@ impl<T> Queue<T> for VecDeque<T> {
 
     fn retain(&mut self, keep: impl FnMut(&T) -> bool) {
         self.retain(keep);
-        if self.is_empty() {
-            *self = Self::new();
-        }
+        shrink(self);
     }
 
     fn get(&self, index: usize) -> Option<&T> {

@@ -6,7 +6,10 @@ use super::{Content, Head, Ledger, MessageId, Messages, Use};
 use crate::{
     Instant,
     broker::{
-        memory::{Slab, heap::Places},
+        memory::{
+            Slab,
+            heap::{Places, places},
+        },
         session::Delivery,
     },
     sink::Payload,
@@ -73,12 +76,18 @@ impl Kept {
     }
 }
 
-/// What a delivery takes in the queue of its session, which doubles.
-const RECORD: usize = 2 * size_of::<(u64, Delivery)>();
+/// What a delivery takes in the queue of its session, which may have room for four times as many.
+const RECORD: usize = 4 * size_of::<(u64, Delivery)>();
+
+/// For each message that may be kept there are so many bytes.
+const LEAST: usize = 256;
+
+/// What is said about the owner of a payload, in bytes.
+const OWNER: usize = 32;
 
 /// The number of bytes that a message takes.
 fn size(head: &Head) -> usize {
-    size_of::<Option<Kept>>() + head.all_len()
+    OWNER + head.all_len()
 }
 
 /// The longest payload, in bytes, that lies with the rest of its message.
@@ -87,7 +96,12 @@ const MAX_COPIED: usize = 64;
 
 impl Shared {
     pub(in crate::broker) const fn new(limit: usize) -> Self {
-        Self { messages: Places::new(), ledger: Ledger::new(usize::MAX, limit, RECORD) }
+        Self { messages: Places::new(), ledger: Ledger::new(limit / LEAST, limit, RECORD) }
+    }
+
+    /// The number of bytes of the places of as many messages as may be kept.
+    pub(in crate::broker) const fn memory(limit: usize) -> usize {
+        places::<Kept>(limit / LEAST)
     }
 
     /// Whether a message that is in use is on record.
@@ -99,9 +113,7 @@ impl Shared {
     pub(in crate::broker) fn restore(&mut self, id: MessageId, content: &Content<'_>) -> bool {
         let size = Self::measure(content, Identifiers::NONE);
         // There have never been more than that many at once.
-        if id.0 as usize >= self.ledger.limit.bytes / size_of::<Option<Kept>>()
-            || !self.ledger.restore(size)
-        {
+        if id.0 as usize >= self.ledger.limit.messages || !self.ledger.restore(size) {
             return false;
         }
         let kept = Kept::new(content, Identifiers::NONE, Use::Waiting);

@@ -52,6 +52,13 @@ impl<T> Chain<T> {
         Self { nodes: Vec::new(), places: HashTable::new(), lines: [Ends::NONE; 2] }
     }
 
+    /// The number of bytes that so many values take at most.
+    pub(super) const fn memory(len: usize) -> usize {
+        let len = if len < FLOOR { FLOOR } else { len };
+        // Seven eighths of the table are in use, and both double.
+        2 * len * size_of::<Node<T>>() + 64 + len * 16 / 7 * (size_of::<Place>() + 1)
+    }
+
     /// Appends a value with a new identifier to a line.
     ///
     /// # Errors
