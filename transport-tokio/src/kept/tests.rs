@@ -8,8 +8,14 @@ use super::*;
 
 pub(crate) const IDS: u16 = 8;
 pub(crate) const VERSION: Version = Version::V5;
-pub(crate) const LIMITS: Limits =
-    Limits { flights: 6, arrivals: 5, bytes: 2000, inbound_aliases: 0, outbound_aliases: 0 };
+pub(crate) const LIMITS: Limits = Limits {
+    flights: 6,
+    arrivals: 5,
+    bytes: 2000,
+    inbound_aliases: 0,
+    outbound_aliases: 0,
+    alias_bytes: 0,
+};
 
 /// What a session, a client and a driver do.
 #[derive(Clone, Debug)]
