@@ -581,5 +581,6 @@ tests! {
         bytes: 300,
         inbound_aliases: 3,
         outbound_aliases: 2,
+        alias_bytes: 1_000,
     });
 }
