@@ -63,6 +63,8 @@ mod inspecting;
 mod judging;
 mod listener;
 mod losses;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod pacing;
 mod ready;
 mod shard;
@@ -104,6 +106,8 @@ pub struct Broker {
     commands: mpsc::Sender<Command>,
     pipes: mpsc::Sender<Accepted>,
     urls: Vec<String>,
+    #[cfg(feature = "metrics")]
+    metrics: Option<String>,
 }
 
 impl Broker {
@@ -116,6 +120,13 @@ impl Broker {
     /// was asked for.
     pub fn urls(&self) -> &[String] {
         &self.urls
+    }
+
+    /// Where its numbers are to be had over HTTP, if it was [told to](Builder::metrics): with the port that
+    /// was free where 0 was asked for.
+    #[cfg(feature = "metrics")]
+    pub fn metrics_url(&self) -> Option<&str> {
+        self.metrics.as_deref()
     }
 
     /// Connections to the broker without a socket: to publish, to subscribe and to look around within
@@ -166,12 +177,20 @@ impl Broker {
         &self,
         what: impl FnOnce(&mut Shard) -> T + Send + 'static,
     ) -> Option<T> {
-        let (asker, answer) = oneshot::channel();
-        let command: Command = Box::new(|shard| {
-            // Whoever asked may have gone.
-            let _ = asker.send(what(shard));
-        });
-        self.commands.send(command).await.ok()?;
-        answer.await.ok()
+        ask(&self.commands, what).await
     }
+}
+
+/// Has the task that takes these commands do something. `None` if it has ended.
+async fn ask<T: Send + 'static>(
+    commands: &mpsc::Sender<Command>,
+    what: impl FnOnce(&mut Shard) -> T + Send + 'static,
+) -> Option<T> {
+    let (asker, answer) = oneshot::channel();
+    let command: Command = Box::new(|shard| {
+        // Whoever asked may have gone.
+        let _ = asker.send(what(shard));
+    });
+    commands.send(command).await.ok()?;
+    answer.await.ok()
 }

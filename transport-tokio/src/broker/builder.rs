@@ -14,6 +14,8 @@ use tokio::{sync::mpsc, task::JoinSet};
 #[cfg(feature = "tls")]
 use tokio_rustls::rustls::ServerConfig;
 
+#[cfg(feature = "metrics")]
+use super::metrics;
 use super::{
     Access, Authenticated, Broker, Event, Exchange, Login, Pass, Passing, WAITING,
     access::{self, Guards},
@@ -39,6 +41,8 @@ pub struct Builder {
     guards: Guards,
     observers: Observers,
     sys_interval: Duration,
+    #[cfg(feature = "metrics")]
+    metrics: Option<std::net::SocketAddr>,
     #[cfg(feature = "tls")]
     tls: Option<Arc<ServerConfig>>,
 }
@@ -55,6 +59,8 @@ impl Default for Builder {
             guards: Guards::default(),
             observers: Observers::default(),
             sys_interval: Duration::from_secs(10),
+            #[cfg(feature = "metrics")]
+            metrics: None,
             #[cfg(feature = "tls")]
             tls: None,
         }
@@ -252,6 +258,21 @@ impl Builder {
         self
     }
 
+    /// Serves the [statistics](super::Statistics) over HTTP as well, at `/metrics` of this port of the
+    /// loopback address, for Prometheus; 0 for any that is free.
+    /// [`Broker::metrics_url`] says where.
+    #[cfg(feature = "metrics")]
+    pub fn metrics(self, port: u16) -> Self {
+        self.metrics_at((std::net::Ipv4Addr::LOCALHOST, port))
+    }
+
+    /// The same at any address. Nobody is asked who they are.
+    #[cfg(feature = "metrics")]
+    pub fn metrics_at(mut self, address: impl Into<std::net::SocketAddr>) -> Self {
+        self.metrics = Some(address.into());
+        self
+    }
+
     /// How often the [statistics](super::Statistics) are published on `$SYS/broker/...`, those of them
     /// that have changed, under the names that mosquitto gives them: every ten seconds unless changed,
     /// not at all if 0. They are retained messages like others, and count as such.
@@ -282,6 +303,11 @@ impl Builder {
         for url in &self.urls {
             bound.push(Listener::bind(url, &terms).await?);
         }
+        #[cfg(feature = "metrics")]
+        let served = match self.metrics {
+            Some(address) => Some(metrics::bind(address).await?),
+            None => None,
+        };
         let (pipes, accepted) = mpsc::channel(WAITING);
         let (commands, asked) = mpsc::channel(WAITING);
         let mut listeners = JoinSet::new();
@@ -291,13 +317,24 @@ impl Builder {
             urls.push(listener.url.as_ref().to_owned());
             listeners.spawn(listener.run(pipes.clone()));
         }
+        #[cfg(feature = "metrics")]
+        let metrics = served.map(|(listener, url)| {
+            listeners.spawn(metrics::serve(listener, commands.downgrade()));
+            url
+        });
         let core =
             mqtt_core::broker::Broker::large(self.config, self.kept_bytes, random(), self.limits);
         let host = Connections::new(self.guards, self.observers, &self.config, self.budget);
-        let sys = Sys::new(u64::try_from(self.sys_interval.as_millis()).unwrap_or(u64::MAX));
+        let sys = Sys::new(self.sys_interval, &self.config);
         let shard = Shard::new(core, host, accepted, asked, listeners, self.max_connections, sys);
         tokio::spawn(shard.run());
-        Ok(Broker { commands, pipes, urls })
+        Ok(Broker {
+            commands,
+            pipes,
+            urls,
+            #[cfg(feature = "metrics")]
+            metrics,
+        })
     }
 }
 

@@ -1,8 +1,10 @@
 //! The broker's numbers on `$SYS/broker/...`, under the names that mosquitto gives them.
 
+use std::time::Duration;
+
 use mqtt_core::{
     Instant, Payload, Publish, QoS, Topic,
-    broker::{Broker, Large},
+    broker::{Broker, Config, Large},
 };
 
 use super::{
@@ -23,6 +25,8 @@ const SAME: f64 = 0.001;
 pub(super) struct Sys {
     /// How often it is published, in milliseconds; never if 0.
     interval: u64,
+    /// Whether anything is retained at all.
+    retain: bool,
     /// When it is published next.
     pub(super) due: Option<Instant>,
     /// When it was last.
@@ -42,9 +46,11 @@ struct Load {
 }
 
 impl Sys {
-    pub(super) fn new(interval: u64) -> Self {
+    pub(super) fn new(interval: Duration, config: &Config) -> Self {
+        let interval = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
         Self {
             interval,
+            retain: config.retained_messages > 0,
             due: (interval > 0).then_some(Instant::from_millis(0)),
             last: None,
             told: vec![None; ENTRIES.len()],
@@ -61,12 +67,13 @@ impl Sys {
         host: &mut Connections,
     ) {
         self.due = Some(now + self.interval);
+        let retain = self.retain;
         let mut tell = |topic: &str, text: &str| {
             let topic = format!("$SYS/broker/{topic}");
             let Ok(topic) = Topic::new(&topic) else { return };
             let (payload, properties) = (Payload::from(text), Default::default());
-            let message =
-                Publish { topic, payload, qos: QoS::AtMostOnce, retain: true, properties };
+            let qos = QoS::AtMostOnce;
+            let message = Publish { topic, payload, qos, retain, properties };
             core.publish(now, &message, host);
             host.finish();
         };

@@ -2,13 +2,20 @@
 
 use std::sync::Arc;
 
-use rcgen::{CertifiedKey, generate_simple_self_signed};
-use transport_tokio::transport::{
-    Dialer, Roots, Source, TlsOptions, WebSocketOptions,
-    rustls::{
-        ServerConfig,
-        crypto::ring,
-        pki_types::{CertificateDer, PrivateKeyDer},
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, CertifiedKey, IsCa, KeyPair,
+    generate_simple_self_signed,
+};
+use transport_tokio::{
+    broker::{Access, Authenticated, Wish},
+    transport::{
+        Dialer, Identity, Roots, Source, TlsOptions, WebSocketOptions,
+        rustls::{
+            RootCertStore, ServerConfig,
+            crypto::ring,
+            pki_types::{CertificateDer, PrivateKeyDer},
+            server::WebPkiClientVerifier,
+        },
     },
 };
 
@@ -81,4 +88,76 @@ async fn a_handshake_that_does_not_come() {
     let address = broker.urls()[0].trim_start_matches("mqtts://").to_owned();
     let mut silent = TcpStream::connect(address).await.unwrap();
     assert_eq!(rest(&mut silent).await, b"");
+}
+
+#[tokio::test]
+async fn a_client_is_who_its_certificate_says() {
+    bounded(async {
+        // An authority, and a client that it certifies.
+        let mut params = CertificateParams::new([]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(["sensor-7".to_owned()]).unwrap();
+        let certificate = params.signed_by(&key, &authority).unwrap();
+        let leaf = certificate.der().to_vec();
+
+        let CertifiedKey { cert, signing_key } =
+            generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(authority.der().clone()).unwrap();
+        let provider = Arc::new(ring::default_provider());
+        let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone())
+            .allow_unauthenticated()
+            .build()
+            .unwrap();
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(
+                vec![cert.der().clone()],
+                PrivateKeyDer::try_from(signing_key.serialize_der()).unwrap(),
+            )
+            .unwrap();
+        let builder = Broker::builder()
+            .tls(Arc::new(config))
+            .listen("mqtts://127.0.0.1:0")
+            .listen("wss://127.0.0.1:0/mqtt")
+            .authenticate(move |login: Login| {
+                let known = login.certificates.first() == Some(&leaf);
+                let listener = login.listener.unwrap();
+                async move {
+                    // Who comes without TLS has nothing to show.
+                    match known {
+                        true => Ok(Authenticated::user("sensor-7")),
+                        false if listener.starts_with("mqtt:") => Ok(Authenticated::default()),
+                        false => Err(ReasonCode::NotAuthorized),
+                    }
+                }
+            })
+            .authorize(|access: &Access<'_>| match access.wish {
+                Wish::Publish { .. } => access.user_name == Some("sensor-7"),
+                _ => true,
+            });
+        let broker = serve(builder).await;
+        let identity = Identity {
+            certificates: Source::bytes(certificate.pem()),
+            key: Source::bytes(key.serialize_pem()),
+        };
+        let trust = TlsOptions {
+            roots: Roots::Only(vec![Source::bytes(cert.pem())]),
+            ..TlsOptions::default()
+        };
+        let shows = TlsOptions { identity: Some(identity), ..trust.clone() };
+        for url in &broker.urls()[..2] {
+            let client = connect_to(url, &shows, "shows").await;
+            client.publish("a", "b").qos(AtLeastOnce).await.unwrap();
+            let dialer = Dialer::new(url.parse().unwrap()).tls(trust.clone());
+            assert!(Client::connect_with(dialer, named("hides")).await.is_err());
+        }
+        let plain = connect_to(&broker.urls()[2], &trust, "plain").await;
+        assert!(plain.publish("a", "b").qos(AtLeastOnce).await.is_err());
+    })
+    .await;
 }

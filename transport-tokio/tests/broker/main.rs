@@ -11,7 +11,10 @@ mod hostile;
 mod inspecting;
 #[cfg(all(feature = "tls", feature = "websocket"))]
 mod layers;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod pacing;
 mod sessions;
 mod support;
 mod sys;
+mod tracing;
