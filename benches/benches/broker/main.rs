@@ -5,7 +5,8 @@
 //! cargo bench -p benches --bench broker -- mosquitto=PATH rumqttd=PATH
 //!                                             everything, beside these
 //! cargo bench -p benches --bench broker -- only=WORD
-//!                                             the loads whose names contain the word
+//!                                             what has the word in its name: a load, or
+//!                                             `latency`, `connections`, `idle`
 //! cargo bench -p benches --bench broker       ours alone
 //! ```
 //!
@@ -82,18 +83,20 @@ fn main() -> io::Result<()> {
     kinds.extend(value("mosquitto").map(Kind::Mosquitto));
     kinds.extend(value("rumqttd").map(Kind::Rumqttd));
     let only = value("only");
+    let wanted = |what: &str| only.as_ref().is_none_or(|only| what.contains(only));
 
     let mut rounds: Vec<Vec<Round>> = kinds.iter().map(|_| Vec::new()).collect();
     for number in 1..=size.runs {
         eprintln!("round {number} of {}", size.runs);
-        for (round, of) in one_round(size, &kinds, only.as_deref())?.into_iter().zip(&mut rounds) {
+        for (round, of) in one_round(size, &kinds, wanted)?.into_iter().zip(&mut rounds) {
             of.push(round);
         }
     }
     let mut table = Table::new(&kinds);
-    table.loads(&rounds, |load| only.as_ref().is_none_or(|only| load.name.contains(only)));
-    if only.is_none() {
-        table.latency(&rounds);
+    table.loads(&rounds, wanted);
+    table.latency(&rounds);
+    table.visits(&rounds);
+    if wanted("idle") {
         let idle: io::Result<Vec<_>> = kinds.iter().map(|kind| idle::measure(kind, size)).collect();
         table.idle(&idle?, idle::bare_socket(size)?);
     }
@@ -101,29 +104,28 @@ fn main() -> io::Result<()> {
     Ok(())
 }
 
-/// All loads, each with one broker after the other.
-fn one_round(size: Size, kinds: &[Kind], only: Option<&str>) -> io::Result<Vec<Round>> {
+/// What is wanted, each with one broker after the other.
+fn one_round(size: Size, kinds: &[Kind], wanted: impl Fn(&str) -> bool) -> io::Result<Vec<Round>> {
     let mut rounds: Vec<_> = kinds.iter().map(|_| Round::default()).collect();
     let subjects: io::Result<Vec<_>> = kinds.iter().map(Subject::start).collect();
     let subjects = subjects?;
-    for load in LOADS.iter().filter(|load| only.is_none_or(|only| load.name.contains(only))) {
+    for load in LOADS.iter().filter(|load| wanted(load.name)) {
         for (subject, round) in subjects.iter().zip(&mut rounds) {
             round.loads.push(load.run(subject, size)?);
         }
     }
     for (subject, round) in subjects.iter().zip(&mut rounds) {
         round.after = subject.resident()?;
-    }
-    if only.is_some() {
-        return Ok(rounds);
-    }
-    for (subject, round) in subjects.iter().zip(&mut rounds) {
-        round.visits = Some(latency::visit(subject, size)?);
+        if wanted("connections") {
+            round.visits = Some(latency::visit(subject, size)?);
+        }
     }
     drop(subjects);
-    for (kind, round) in kinds.iter().zip(&mut rounds) {
-        for flooded in [false, true] {
-            round.trips.push(latency::ping(kind, size, flooded)?);
+    if wanted("latency") {
+        for (kind, round) in kinds.iter().zip(&mut rounds) {
+            for flooded in [false, true] {
+                round.trips.push(latency::ping(kind, size, flooded)?);
+            }
         }
     }
     Ok(rounds)

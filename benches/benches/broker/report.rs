@@ -4,7 +4,7 @@ use crate::{
     Round,
     idle::Idle,
     latency::{Trips, Visits},
-    load::{LOADS, Load},
+    load::LOADS,
     subject::Kind,
 };
 
@@ -44,8 +44,9 @@ impl Table {
     }
 
     /// What a delivery costs, and what the load was like.
-    pub(crate) fn loads(&mut self, rounds: &[Vec<Round>], wanted: impl Fn(&Load) -> bool) {
-        for (index, load) in LOADS.iter().filter(|load| wanted(load)).enumerate() {
+    pub(crate) fn loads(&mut self, rounds: &[Vec<Round>], wanted: impl Fn(&str) -> bool) {
+        let loads = LOADS.iter().filter(|load| wanted(load.name));
+        for (index, load) in loads.enumerate() {
             let all = |round: &Vec<Round>, figure: fn(&Round, usize) -> f64| {
                 median(round.iter().map(|one| figure(one, index)))
             };
@@ -66,12 +67,18 @@ impl Table {
                 .collect();
             self.notes.push(format!("{}: {}", load.name, notes.join("; ")));
         }
+        if rounds.iter().flatten().all(|round| round.loads.is_empty()) {
+            return;
+        }
         let memory = rounds.iter().map(|round| median(round.iter().map(|one| one.after as f64)));
         self.row("resident after that, MB", memory.map(|bytes| short(bytes / 1e6)), "≤ 16");
     }
 
-    /// One message at a time, and connections that come and go.
+    /// One message at a time.
     pub(crate) fn latency(&mut self, rounds: &[Vec<Round>]) {
+        if rounds.iter().flatten().any(|round| round.trips.is_empty()) {
+            return;
+        }
         let trips = |flooded: usize, figure: fn(&Trips) -> f64| {
             rounds
                 .iter()
@@ -83,6 +90,13 @@ impl Table {
             let both = trips(flooded, |trips| trips.p50).zip(trips(flooded, |trips| trips.p99));
             let cells = both.map(|(p50, p99)| format!("{} / {}", short(p50), short(p99)));
             self.row(&format!("{name}, p50 / p99, µs"), cells, aim);
+        }
+    }
+
+    /// Connections that come and go.
+    pub(crate) fn visits(&mut self, rounds: &[Vec<Round>]) {
+        if rounds.iter().flatten().any(|round| round.visits.is_none()) {
+            return;
         }
         let visits = |figure: fn(&Visits) -> f64| {
             rounds.iter().map(move |round| {

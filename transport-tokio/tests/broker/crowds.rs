@@ -4,19 +4,31 @@ use tokio::task::JoinSet;
 
 use crate::support::*;
 
+/// Both ends of each connection are in this process: more than systems let one open by default.
+#[cfg(unix)]
+fn many_descriptors() {
+    use nix::sys::resource::{Resource::RLIMIT_NOFILE, getrlimit, setrlimit};
+    let (_, most) = getrlimit(RLIMIT_NOFILE).expect("a limit");
+    setrlimit(RLIMIT_NOFILE, most, most).expect("up to there");
+}
+
+#[cfg(not(unix))]
+fn many_descriptors() {}
+
 #[tokio::test]
-async fn two_hundred_connections() {
+async fn a_thousand_connections() {
+    many_descriptors();
     bounded(async {
         let broker = broker().await;
         let mut clients = Vec::new();
-        for number in 0..200 {
+        for number in 0..1_000 {
             let client = connect(&broker, named(&format!("client {number}"))).await;
-            let messages = client.subscribe("all", AtLeastOnce).await.unwrap();
+            let messages = client.subscribe("all", LEVELS[number % 3]).await.unwrap();
             clients.push((client, messages));
         }
         let now = statistics(&broker).await;
-        assert_eq!((now.connections, now.sessions), (200, 200));
-        clients[0].0.publish("all", "hello").qos(AtLeastOnce).await.unwrap();
+        assert_eq!((now.connections, now.sessions), (1_000, 1_000));
+        clients[0].0.publish("all", "hello").qos(ExactlyOnce).await.unwrap();
         for (_, messages) in &mut clients {
             assert_eq!(next(messages).await, "hello");
         }
@@ -26,10 +38,10 @@ async fn two_hundred_connections() {
     .await;
 }
 
-const CROWD: usize = 20;
-const EACH: usize = 100;
+const CROWD: usize = 100;
+const EACH: usize = 10;
 
-/// What each of 20 subscribers gets of each of 20 publishers.
+/// What each of 100 subscribers gets of each of 100 publishers.
 async fn from_all_to_all(version: Version, qos: QoS) -> Vec<Vec<Vec<usize>>> {
     // So many that none is dropped, should one subscriber be behind with everything.
     let config = Config { queue_messages: CROWD * EACH, ..Config::default() };

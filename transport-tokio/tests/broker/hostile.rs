@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::task::JoinSet;
+
 use crate::support::*;
 
 /// SUBSCRIBE to `#`, at this QoS.
@@ -12,23 +14,29 @@ const fn subscribe(qos: u8) -> [u8; 8] {
 /// More than sockets and the broker can hold of what nobody reads, in messages of 8 KiB.
 const FLOOD: usize = 4_000;
 
-/// Publishes a flood to one who reads and one who does not.
+/// How many get all of it.
+const READERS: usize = 3;
+
+/// Publishes a flood to some who read and one who does not.
 async fn flood(qos: QoS) {
     let config = Config { queue_messages: 100, queue_bytes: 1024 * 1024, ..Config::default() };
     let broker = serve(Broker::builder().config(config)).await;
     let mut deaf = hello(&broker, b'd').await;
     deaf.write_all(&subscribe(qos as u8)).await.unwrap();
     until(&broker, |now| now.sessions == 1).await;
-    let reader = connect(&broker, named("reader")).await;
-    let mut messages = reader.subscribe("a", qos).await.unwrap();
-    let reads = tokio::spawn(async move {
-        for number in 0..FLOOD {
-            let message = messages.next().await.unwrap();
-            let (count, _) = message.payload.split_first_chunk().unwrap();
-            assert_eq!(u64::from_be_bytes(*count), number as u64);
-        }
-        drop(reader);
-    });
+    let mut readers = JoinSet::new();
+    for number in 0..READERS {
+        let reader = connect(&broker, named(&format!("reader {number}"))).await;
+        let mut messages = reader.subscribe("a", qos).await.unwrap();
+        readers.spawn(async move {
+            for number in 0..FLOOD {
+                let message = messages.next().await.unwrap();
+                let (count, _) = message.payload.split_first_chunk().unwrap();
+                assert_eq!(u64::from_be_bytes(*count), number as u64);
+            }
+            drop(reader);
+        });
+    }
     let publisher = connect(&broker, named("publisher")).await;
     let mut payload = vec![0; 8 * 1024];
     let mut most = 0;
@@ -47,9 +55,11 @@ async fn flood(qos: QoS) {
     for delivery in deliveries {
         delivery.await.unwrap();
     }
-    reads.await.unwrap();
-    // Two connections, each 256 KiB, a packet, and what the broker itself has to say.
-    assert!(most <= 2 * (256 + 8 + 8) * 1024, "{most} bytes waited");
+    while let Some(done) = readers.join_next().await {
+        done.unwrap();
+    }
+    // Each connection 256 KiB, a packet, and what the broker itself has to say.
+    assert!(most <= (1 + READERS) * (256 + 8 + 8) * 1024, "{most} bytes waited");
     let now = statistics(&broker).await;
     assert!(now.kept_bytes <= 2 * 1024 * 1024, "{} bytes are kept", now.kept_bytes);
     let dropped = now.messages.dropped_unread + now.messages.dropped_overflow;
@@ -66,6 +76,11 @@ async fn one_who_never_reads_harms_nobody_at_qos_0() {
 #[tokio::test]
 async fn one_who_never_reads_harms_nobody_at_qos_1() {
     bounded(flood(AtLeastOnce)).await;
+}
+
+#[tokio::test]
+async fn one_who_never_reads_harms_nobody_at_qos_2() {
+    bounded(flood(ExactlyOnce)).await;
 }
 
 #[tokio::test]
