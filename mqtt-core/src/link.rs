@@ -228,6 +228,15 @@ impl<S> Link<S> {
 }
 
 impl<S: Store> Link<S> {
+    /// How many publishes and topic aliases of the peer's there is room for, with or without what an
+    /// earlier connection has left. Before 5.0 the peer cannot be told that there is less than usual.
+    pub(crate) fn places(&mut self, resumed: bool) -> (u16, u16) {
+        let store = self.session.store_mut();
+        let aliases = store.inbound_aliases().map_or(0, |aliases| aliases.maximum());
+        let carried = if resumed && self.version.is_v5() { store.arrivals() as u16 } else { 0 };
+        (store.capacity().arrivals.saturating_sub(carried).max(1), aliases)
+    }
+
     /// A connection begins, on which we take this much.
     pub(crate) fn open(
         &mut self,

@@ -42,12 +42,7 @@ impl<S: Store> Client<S> {
             return Err(SendError::Invalid(EncodeError::Property));
         }
         let version = self.link.version;
-        let store = self.link.session.store_mut();
-        let aliases = store.inbound_aliases().map_or(0, |aliases| aliases.maximum());
-        // Before 5.0 the server cannot be told that there are fewer places than usual.
-        let carried = version.is_v5() && !connect.clean_start;
-        let carried = if carried { store.arrivals() as u16 } else { 0 };
-        let places = store.capacity().arrivals.saturating_sub(carried).max(1);
+        let (places, aliases) = self.link.places(!connect.clean_start);
         let connect = Connect {
             receive_maximum: connect.receive_maximum.min(places),
             topic_alias_maximum: connect.topic_alias_maximum.min(aliases),

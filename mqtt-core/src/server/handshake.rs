@@ -85,10 +85,7 @@ impl<S: Store> Peer<S> {
             return Err(SendError::Invalid(EncodeError::Property));
         }
         let is_v5 = self.link.version.is_v5();
-        let store = self.link.session.store_mut();
-        let aliases = store.inbound_aliases().map_or(0, |aliases| aliases.maximum());
-        let carried = if resumed && is_v5 { store.arrivals() as u16 } else { 0 };
-        let places = store.capacity().arrivals.saturating_sub(carried).max(1);
+        let (places, aliases) = self.link.places(resumed);
         let terms = ConnAck {
             receive_maximum: terms.receive_maximum.min(places),
             topic_alias_maximum: terms.topic_alias_maximum.min(aliases),
