@@ -1,5 +1,7 @@
 //! Hostile clients: anything on any of several connections, in any interleaving.
 
+mod observer;
+
 use mqtt_core::{
     Connect, Instant, Properties, Property, Publish, QoS, Subscribe, Subscription, Version, Will,
     broker::{Broker, Config, ConnectionId, Verdict},
@@ -11,6 +13,7 @@ use crate::{
     party::{Desk, Kind, named},
     story::message,
 };
+use observer::{Observer, check_limits};
 
 /// How many hostile connections there are.
 const HOSTILE: usize = 3;
@@ -26,6 +29,8 @@ struct Siege<M: Kind> {
     hostile: [Option<ConnectionId>; HOSTILE],
     received: [Vec<u8>; HOSTILE],
     witness: ConnectionId,
+    config: Config,
+    observer: Observer,
 }
 
 /// Lets hostile clients do what `script` says, whatever it is.
@@ -33,7 +38,8 @@ struct Siege<M: Kind> {
 /// # Panics
 ///
 /// If the broker breaks a rule: writes anything but whole packets, or to a connection that has ended;
-/// lets the witness notice; keeps messages for nobody.
+/// tells a client what it has not asked for, or what nobody has published; lets the witness notice; has more
+/// of anything than its limit; has something to do that is overdue; keeps messages for nobody.
 pub fn assault<M: Kind>(script: &[u8]) {
     let mut siege = Siege::<M>::new();
     let mut rest = script;
@@ -49,6 +55,10 @@ impl<M: Kind> Siege<M> {
             maximum_packet_size: 512,
             receive_maximum: 3,
             queue_messages: 4,
+            in_flight: 5,
+            retained_messages: 3,
+            queue_bytes: 2_000,
+            sessions: 6,
             session_expiry_maximum: 600,
             ..Config::default()
         };
@@ -64,6 +74,8 @@ impl<M: Kind> Siege<M> {
             hostile: [None; HOSTILE],
             received: [const { Vec::new() }; HOSTILE],
             witness,
+            config,
+            observer: Observer::default(),
         };
         let version = Version::V5;
         siege.hear(&bytes(version, &Packet::Connect(version, named(version, "witness", false))));
@@ -78,7 +90,8 @@ impl<M: Kind> Siege<M> {
     fn hear(&mut self, said: &[u8]) -> Vec<u8> {
         let mut input = said;
         let result = self.broker.poll(self.now, self.witness, &mut input, &mut self.desk);
-        M::keep(&self.broker, &mut self.desk, true);
+        self.observer.taken(self.witness, said);
+        self.observe();
         assert_eq!((result, input), (Ok(()), &[][..]), "the witness is not heard");
         let heard = self.sink(self.witness).as_bytes().to_vec();
         self.sink(self.witness).clear_sent(heard.len());
@@ -86,9 +99,25 @@ impl<M: Kind> Siege<M> {
     }
 
     fn sink(&mut self, of: ConnectionId) -> &mut Outbox {
-        let sink = &mut self.desk.sinks[of.index()];
-        sink.check(0);
-        sink
+        &mut self.desk.sinks[of.index()]
+    }
+
+    /// What was written are whole packets, for those whom it may concern, and nothing is too much.
+    fn observe(&mut self) {
+        M::keep(&self.broker, &mut self.desk, true);
+        for connection in self.hostile.into_iter().flatten().chain([self.witness]) {
+            let sink = &mut self.desk.sinks[connection.index()];
+            self.observer.written(connection, sink.fresh());
+            sink.check(0);
+        }
+        check_limits(&self.broker, &self.config, 1 << 20);
+    }
+
+    fn tick(&mut self) {
+        self.broker.tick(self.now, &mut self.desk);
+        self.observe();
+        let due = self.broker.deadline();
+        assert!(due.is_none_or(|due| due >= self.now), "{due:?} is past at {:?}", self.now);
     }
 
     /// Does one thing, and gives the rest of the script.
@@ -105,11 +134,16 @@ impl<M: Kind> Siege<M> {
             1 => self.leave(who),
             2 => {
                 self.now = self.now + (u64::from(argument) << (argument & 7));
-                self.broker.tick(self.now, &mut self.desk);
-                M::keep(&self.broker, &mut self.desk, true);
+                self.tick();
             }
             3 => self.attend(),
             _ => {
+                // Mostly they come properly first, to go further.
+                if self.hostile[who].is_none() && step & 128 == 0 {
+                    let version = Version::V5;
+                    let connect = named(version, ["a", "b", "c"][who], true);
+                    self.say(who, &bytes(version, &Packet::Connect(version, connect)));
+                }
                 let packet = packet(step, argument);
                 self.say(who, &packet);
             }
@@ -130,11 +164,11 @@ impl<M: Kind> Siege<M> {
         self.received[who].extend_from_slice(bytes);
         let mut input = &self.received[who][..];
         let result = self.broker.poll(self.now, connection, &mut input, &mut self.desk);
-        M::keep(&self.broker, &mut self.desk, true);
         let taken = self.received[who].len() - input.len();
+        self.observer.taken(connection, &self.received[who][..taken]);
         self.received[who].drain(..taken);
+        self.observe();
         assert!(result.is_ok() || self.desk.closing[connection.index()]);
-        self.sink(connection);
         if self.desk.closing[connection.index()] {
             self.leave(who);
         }
@@ -146,7 +180,8 @@ impl<M: Kind> Siege<M> {
             self.sink(connection).clear();
             self.desk.closing[connection.index()] = true;
             self.broker.closed(self.now, connection, &mut self.desk);
-            M::keep(&self.broker, &mut self.desk, true);
+            self.observer.closed(connection);
+            self.observe();
         }
     }
 
@@ -174,7 +209,7 @@ impl<M: Kind> Siege<M> {
         (0..HOSTILE).for_each(|who| self.leave(who));
         for _ in 0..3 {
             self.now = self.now + 700_000;
-            self.broker.tick(self.now, &mut self.desk);
+            self.tick();
         }
         assert_eq!(self.broker.sessions(), 1, "sessions have expired");
         assert!(self.broker.retained() > 0 || self.broker.bytes() == 0, "messages for nobody");

@@ -32,6 +32,7 @@ pub struct Model {
     retained: BTreeMap<String, Rc<Message>>,
     shared: Vec<Shared>,
     batch: u64,
+    packets: u64,
     serial: u64,
     /// How many messages were dropped because too many waited: at least, at most.
     overflow: (u64, u64),
@@ -68,6 +69,11 @@ pub struct Counts {
     pub statistics: Statistics,
 }
 
+/// The broker looks at its clock ten times a second: what is due comes at the next of these ticks.
+const fn tick_after(at: Instant) -> Instant {
+    Instant::from_millis((at.as_millis() / 100 + 1) * 100)
+}
+
 impl Model {
     /// A broker without clients. What `is_denied` says of a topic or a filter is what its host does.
     pub fn new(config: Config, is_denied: fn(&str) -> bool) -> Self {
@@ -79,6 +85,7 @@ impl Model {
             retained: BTreeMap::new(),
             shared: Vec::new(),
             batch: 0,
+            packets: 0,
             serial: 0,
             overflow: (0, 0),
             unread: 0,
@@ -99,6 +106,11 @@ impl Model {
     /// How often a message with this payload was taken.
     pub fn routed(&self, payload: &[u8]) -> usize {
         self.routed.get(payload).copied().unwrap_or(0)
+    }
+
+    /// How many packets have been taken and written.
+    pub const fn packets(&self) -> u64 {
+        self.packets
     }
 
     /// How many sessions a client has had.
@@ -127,7 +139,7 @@ impl Model {
     ///
     /// If it should not have.
     pub fn heard(&mut self, now: Instant, from: ConnectionId, bytes: &[u8]) {
-        self.batch += 1;
+        (self.batch, self.packets) = (self.batch + 1, self.packets + 1);
         let version = self.links.get(&from).map_or(Version::V5, |link| link.version);
         let packet = match Packet::decode(version, bytes) {
             Ok(Decoded::Packet { packet, len }) if len == bytes.len() => packet,
@@ -166,6 +178,7 @@ impl Model {
     ///
     /// If it should not have.
     pub fn written(&mut self, now: Instant, to: ConnectionId, packet: &Packet<'_>) {
+        self.packets += 1;
         let batch = self.batch;
         let link = self.links.get_mut(&to).expect("a connection");
         if self.is_traced {
@@ -451,7 +464,12 @@ impl Model {
     pub fn ticked(&mut self, now: Instant, is_ended: impl Fn(ConnectionId) -> bool) {
         self.batch += 1;
         self.ended(now, is_ended);
-        let names: Vec<_> = self.sessions.keys().cloned().collect();
+        let is_due = |at: Option<Instant>| at.is_some_and(|at| tick_after(at) <= now);
+        let due = self.sessions.iter().filter(|(_, session)| {
+            let will = session.will.as_ref().and_then(|will| will.due);
+            session.link.is_none() && (is_due(session.ends) || is_due(will))
+        });
+        let names: Vec<_> = due.map(|(name, _)| name.clone()).collect();
         names.iter().for_each(|name| self.tick_session(now, name));
     }
 
@@ -536,7 +554,11 @@ impl Model {
         self.settle_fleeting(now, counts.statistics.dropped_unread);
         assert_eq!(counts.sessions, self.sessions.len(), "sessions");
         let lasting = self.retained.values().filter(|message| !message.has_expired(now)).count();
-        assert!((lasting..=self.retained.len()).contains(&counts.retained), "retained messages");
+        let retained = &self.retained;
+        assert!(
+            (lasting..=retained.len()).contains(&counts.retained),
+            "{counts:?}, not {retained:?}"
+        );
         let (least, most) = self.overflow;
         let dropped = counts.statistics.dropped_overflow;
         assert!((least..=most).contains(&dropped), "{dropped} of {least} to {most} dropped");

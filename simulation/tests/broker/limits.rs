@@ -225,24 +225,6 @@ fn the_small_broker_is_one_constant_value() {
     assert!(size_of_val(&SMALL) <= 64 * 1024, "{}", size_of_val(&SMALL));
 }
 
-fn bytes(version: Version, packet: &Packet<'_>) -> Vec<u8> {
-    let mut bytes = vec![0; packet.encoded_len(version).expect("a packet")];
-    packet.encode(version, &mut &mut bytes[..]).expect("room");
-    bytes
-}
-
-/// Sends this as a client that keeps to no limits. What the broker answers, which ends the connection.
-fn break_in<M: Kind>(party: &mut Party<M>, input: &[Vec<u8>]) -> Vec<u8> {
-    let now = party.clock.now();
-    let connection = party.broker.open(now).expect("room");
-    party.desk.begin(connection);
-    let _ = party.broker.poll(now, connection, &mut &input.concat()[..], &mut party.desk);
-    let written = party.desk.sinks[connection.index()].as_bytes().to_vec();
-    assert!(party.desk.closing[connection.index()], "{written:02x?}");
-    party.broker.closed(now, connection, &mut party.desk);
-    written
-}
-
 /// [MQTT-3.2.2-9] [MQTT-3.2.2-10] [MQTT-3.2.2-11]: told, granted and kept to.
 #[test]
 fn nobody_publishes_above_the_maximum_qos() {

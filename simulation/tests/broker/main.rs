@@ -29,6 +29,7 @@ macro_rules! both {
 }
 
 mod access;
+mod answers;
 mod authentication;
 mod connecting;
 mod edges;
@@ -61,4 +62,22 @@ fn answer(events: &[Event<'_>]) -> ReasonCode {
         [Event::Acknowledged(_, ack)] => ack.reason,
         other => panic!("{other:?}"),
     }
+}
+
+fn bytes(version: Version, packet: &Packet<'_>) -> Vec<u8> {
+    let mut bytes = vec![0; packet.encoded_len(version).expect("a packet")];
+    packet.encode(version, &mut &mut bytes[..]).expect("room");
+    bytes
+}
+
+/// Sends this as a client that keeps to no limits. What the broker answers, which ends the connection.
+fn break_in<M: Kind>(party: &mut Party<M>, input: &[Vec<u8>]) -> Vec<u8> {
+    let now = party.clock.now();
+    let connection = party.broker.open(now).expect("room");
+    party.desk.begin(connection);
+    let _ = party.broker.poll(now, connection, &mut &input.concat()[..], &mut party.desk);
+    let written = party.desk.sinks[connection.index()].as_bytes().to_vec();
+    assert!(party.desk.closing[connection.index()], "{written:02x?}");
+    party.broker.closed(now, connection, &mut party.desk);
+    written
 }

@@ -274,6 +274,7 @@ impl<M: Kind> Run<M> {
     fn calm_down(&mut self) {
         self.calm = true;
         self.party.desk.later = None;
+        let (mut quiet, mut packets) = (0, 0);
         for round in 0..200 {
             for who in 0..NAMES.len() {
                 let line = &mut self.party.lines[who];
@@ -292,11 +293,20 @@ impl<M: Kind> Run<M> {
                     self.acknowledge(who);
                 }
             }
+            let before = std::mem::replace(&mut packets, self.model().packets());
+            quiet = if packets == before { quiet + 1 } else { 0 };
+            if quiet == 5 {
+                break;
+            }
         }
     }
 
+    const fn model(&self) -> &Model {
+        self.party.model.as_ref().expect("a model")
+    }
+
     fn judge(&self) {
-        let model = self.party.model.as_ref().expect("a model");
+        let model = self.model();
         model.rest(self.party.clock.now());
         for guest in &self.guests {
             let contested = self.plan.contested && guest.name == NAMES[0];
@@ -312,7 +322,7 @@ impl<M: Kind> Run<M> {
 
     /// Everybody leaves for good, and nothing is left over.
     fn part(mut self) {
-        let model = self.party.model.as_ref().expect("a model");
+        let model = self.model();
         let topics: Vec<_> = model.retained().map(String::from).collect();
         for topic in topics {
             let clear = Publish { retain: true, ..message(&topic, "", QoS::AtMostOnce) };
