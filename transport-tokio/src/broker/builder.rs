@@ -81,9 +81,10 @@ impl Builder {
         self
     }
 
-    /// The protocol's limits. Its seed is random unless this is called.
+    /// The protocol's limits. A seed of 0 leaves it random.
     pub fn config(mut self, config: Config) -> Self {
-        self.config = config;
+        let seed = if config.seed == 0 { self.config.seed } else { config.seed };
+        self.config = Config { seed, ..config };
         self
     }
 

@@ -240,7 +240,7 @@ impl Listener {
     /// Listens at a URL.
     pub(super) async fn bind(url: &str, terms: &Terms) -> Result<Self, ServeError> {
         let wrong = |error| ServeError::Address { url: url.to_owned(), error };
-        let endpoint = Endpoint::parse(url).map_err(wrong)?;
+        let endpoint = Endpoint::to_listen(url).map_err(wrong)?;
         if endpoint.user_name().is_some() || endpoint.password().is_some() {
             return Err(wrong(EndpointError::Host));
         }

@@ -201,8 +201,19 @@ impl Endpoint {
         Ok(())
     }
 
-    /// As [`from_str`](Self::from_str), or with port 0: for a listener, any that is free.
-    pub(crate) fn parse(url: &str) -> Result<Self, EndpointError> {
+    /// An address to listen at: as one to connect to, or with port 0 for any that is free.
+    ///
+    /// ```
+    /// # use transport_tokio::transport::Endpoint;
+    /// assert_eq!(Endpoint::to_listen("mqtt://127.0.0.1:0")?.port(), 0);
+    /// assert!("mqtt://127.0.0.1:0".parse::<Endpoint>().is_err());
+    /// # Ok::<(), transport_tokio::transport::EndpointError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`EndpointError`] if it is none.
+    pub fn to_listen(url: &str) -> Result<Self, EndpointError> {
         let (scheme, rest) = url.split_once("://").ok_or(EndpointError::NoScheme)?;
         let scheme = Scheme::parse(scheme)?;
         let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
@@ -235,7 +246,7 @@ impl FromStr for Endpoint {
     type Err = EndpointError;
 
     fn from_str(url: &str) -> Result<Self, EndpointError> {
-        let endpoint = Self::parse(url)?;
+        let endpoint = Self::to_listen(url)?;
         match endpoint.port {
             0 if endpoint.scheme != Scheme::Unix => Err(EndpointError::Port),
             _ => Ok(endpoint),
