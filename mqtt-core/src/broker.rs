@@ -48,6 +48,7 @@ pub use statistics::Statistics;
 ///
 /// The defaults are for clients that nobody knows: each is bounded in what it can make the broker keep, and
 /// nobody loses what has been promised, since a new session is refused rather than an old one ended.
+/// What a broker takes with them is a formula: of the types of `Small`, of `Large::memory` on the heap.
 ///
 /// Everything is told to those clients whose version has words for it, and kept to with all.
 ///
@@ -101,12 +102,15 @@ pub struct Config {
     pub queue_messages: usize,
     /// See [`queue_messages`](Self::queue_messages).
     pub queue_bytes: usize,
-    /// What is dropped when there are more.
+    /// What is dropped when there are more, or no memory: of that three eighths are out of reach of what
+    /// waits, three of what is retained and of wills, two of what is on its way, and one is for this
+    /// alone. What has expired goes first.
     pub overflow: Overflow,
     /// How many messages may be retained, and how many bytes. One more is refused with
-    /// [`QuotaExceeded`](crate::ReasonCode::QuotaExceeded), and nothing changes. If its publisher cannot be told so, before
-    /// 5.0 and at QoS 0, and of a will, it is delivered and not retained, nor is the one before
-    /// it: nobody is to be told later what is no longer so.
+    /// [`QuotaExceeded`](crate::ReasonCode::QuotaExceeded), and nothing changes. If its publisher cannot
+    /// be told so, before 5.0 and at QoS 0, and of a will, it is delivered and not retained, nor is the
+    /// one before it: nobody is to be told later what is no longer so. A retained message is its topic's:
+    /// No Local does not withhold it from who published it.
     pub retained_messages: usize,
     /// See [`retained_messages`](Self::retained_messages).
     pub retained_bytes: usize,

@@ -5,6 +5,7 @@
 
 use mqtt_core::{
     Client, ConnAck, Connect, Event, Message, Property, Publish,
+    broker::{Broker, Small},
     store::{Fixed, Records},
     wire::Packet,
 };
@@ -29,5 +30,40 @@ fn types_are_small() {
     }
     for (name, size, limit) in sizes {
         assert!(size <= limit, "{name} takes {size} bytes");
+    }
+}
+
+/// What the documentation of `Small` says.
+#[test]
+fn the_small_broker_is_as_large_as_the_formula_says() {
+    fn formula(
+        clients: usize,
+        subscriptions: usize,
+        filters: usize,
+        messages: usize,
+        bytes: usize,
+    ) -> usize {
+        clients * (3_800 + 8 * subscriptions)
+            + 28 * subscriptions
+            + filters
+            + 64 * messages
+            + bytes
+            + 800
+    }
+    macro_rules! check {
+        ($($c:literal $s:literal $f:literal $m:literal $b:literal;)*) => {$(
+            let size = size_of::<Broker<Small<$c, $s, $f, $m, $b>>>();
+            let most = formula($c, $s, $f, $m, $b);
+            assert!((most - 1_000..=most).contains(&size), "{size} of {most}");
+        )*};
+    }
+    check! {
+        8 32 1024 64 24576;
+        9 32 1024 64 24576;
+        8 64 1024 64 24576;
+        9 64 1024 64 24576;
+        8 32 2048 64 24576;
+        8 32 1024 128 24576;
+        8 32 1024 64 49152;
     }
 }
