@@ -163,7 +163,8 @@ impl Broker {
     /// It no longer listens. Clients are told, on 5.0 with the reason
     /// [`ServerShuttingDown`](mqtt_core::ReasonCode::ServerShuttingDown), and may take note until then; one that
     /// does not hang up by itself is waited for no longer than a second. Their wills are published to
-    /// those whose connections are not closed yet.
+    /// those whose connections are not closed yet, which are all that leave none; those with a delay are not,
+    /// unless the sessions are kept.
     pub async fn shutdown(&self, within: Duration) {
         let (done, ended) = oneshot::channel();
         let leave = move |shard: &mut Shard| shard.leave(within, done);

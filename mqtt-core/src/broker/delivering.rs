@@ -23,6 +23,8 @@ struct Routing<'m> {
     retain: bool,
     given: Option<Content<'m>>,
     kept: Option<MessageId>,
+    /// There are several who get it.
+    is_shared: bool,
 }
 
 /// How a message is for a subscriber.
@@ -60,7 +62,8 @@ impl<M: Memory> Broker<M> {
         {
             self.reclaim(now, host);
         }
-        let mut routing = Routing { now, qos, retain, given: Some(content), kept: None };
+        let mut routing =
+            Routing { now, qos, retain, given: Some(content), kept: None, is_shared: false };
         let any = self.route_to(topic, publisher, &mut routing, host);
         if let Some(kept) = routing.kept {
             release(&mut self.messages, kept, Use::Sent, host);
@@ -77,7 +80,8 @@ impl<M: Memory> Broker<M> {
         host: &mut impl Host,
     ) {
         let Some(Content { qos, retain, .. }) = self.messages.get(message) else { return };
-        let mut routing = Routing { now, qos, retain, given: None, kept: Some(message) };
+        let mut routing =
+            Routing { now, qos, retain, given: None, kept: Some(message), is_shared: true };
         self.route_to(topic, None, &mut routing, host);
     }
 
@@ -99,6 +103,7 @@ impl<M: Memory> Broker<M> {
         let mut found = all();
         let (Some(first), second) = (found.next(), found.next()) else { return false };
         let mut any = false;
+        routing.is_shared |= second.is_some() || first.recipients.len() > 1;
         if let (None, None) = (first.group, second) {
             // Everybody is found once.
             for recipient in first.recipients.iter().filter(|recipient| !is_own(recipient)) {
@@ -369,7 +374,9 @@ impl<M: Memory> Delivering<'_, M> {
     ) {
         let Some(session) = self.sessions.get_mut(place) else { return };
         if let Some(connection) = connection {
-            if routing.given.is_some_and(|given| given.payload.len() >= M::SHARED) {
+            if routing.is_shared
+                && routing.given.is_some_and(|given| given.payload.len() >= M::SHARED)
+            {
                 routing.keep(self.messages);
             }
             let Some(content) = routing.content(self.messages) else { return };

@@ -31,6 +31,8 @@ pub struct Client<'b> {
     pub session_expiry_interval: u32,
     /// When its session ends, if it has no connection and that has an end.
     pub ends: Option<Instant>,
+    /// Whether it leaves a will, or one that is still to be published.
+    pub has_will: bool,
     /// How many messages are on their way to it unacknowledged.
     pub in_flight: usize,
     /// How many wait for it, as [`Config::queue_messages`](super::Config::queue_messages) counts them.
@@ -162,6 +164,7 @@ impl<M: Memory> Session<M> {
             version: self.peer.version(),
             session_expiry_interval: self.expiry,
             ends: self.ends,
+            has_will: self.will.is_some(),
             in_flight: self.sent,
             waiting: self.waiting,
             waiting_bytes: self.waiting_bytes,

@@ -3,7 +3,7 @@
 use std::{
     io::{self, ErrorKind, IoSlice},
     sync::Arc,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Waker, ready},
 };
 
 use mqtt_core::{Instant, Version, broker::ConnectionId};
@@ -41,15 +41,8 @@ pub(super) struct Connection {
     /// It had no room for more. It is to be asked again once it has.
     pub(super) was_full: bool,
     pub(super) asks_again: bool,
-    /// Who the client is, when that is being found out; and what came of it.
-    pub(super) deciding: Option<Deciding>,
-    pub(super) decision: Option<Decision>,
-    /// Enhanced authentication that it is the client's turn in.
-    pub(super) talk: Option<Box<Talk>>,
-    /// What to begin another with.
-    pub(super) login: Option<Box<Login>>,
-    /// What is said besides the verdict.
-    pub(super) answer: Option<Vec<u8>>,
+    /// Who the client is, while that is being found out.
+    pub(super) inquiry: Option<Box<Inquiry>>,
     pub(super) user_name: Option<Arc<str>>,
     /// How it has been let in.
     pub(super) admitted: Option<Admitted>,
@@ -71,6 +64,20 @@ pub(super) struct Connection {
     /// Something has been written and not flushed.
     is_unflushed: bool,
     is_shut: bool,
+}
+
+/// What is known on the way to who a client is.
+#[derive(Default)]
+pub(super) struct Inquiry {
+    /// What is being found out; and what came of it.
+    pub(super) deciding: Option<Deciding>,
+    pub(super) decision: Option<Decision>,
+    /// Enhanced authentication that it is the client's turn in.
+    pub(super) talk: Option<Talk>,
+    /// What to begin another with.
+    pub(super) login: Option<Login>,
+    /// What is said besides the verdict.
+    pub(super) answer: Option<Vec<u8>>,
 }
 
 /// How a client has been let in.
@@ -145,11 +152,7 @@ impl Connection {
             is_dirty: false,
             was_full: false,
             asks_again: false,
-            deciding: None,
-            decision: None,
-            talk: None,
-            login: None,
-            answer: None,
+            inquiry: None,
             user_name: None,
             admitted: None,
             blocks: Vec::new(),
@@ -170,11 +173,11 @@ impl Connection {
     }
 
     /// Whether more is to be read from it now.
-    pub(super) const fn is_read(&self) -> bool {
-        match self.deciding {
+    pub(super) fn is_read(&self) -> bool {
+        match self.is_deciding() {
             // It may hang up meanwhile.
-            Some(_) => self.closing.is_none() && self.tail.len() < FORETOLD,
-            None => self.closing.is_none() && self.blocked_by == 0 && !self.is_held,
+            true => self.closing.is_none() && self.tail.len() < FORETOLD,
+            false => self.closing.is_none() && self.blocked_by == 0 && !self.is_held,
         }
     }
 
@@ -219,15 +222,21 @@ impl Connection {
 
     /// Who the client is: found out, or it wakes the connection when it is.
     pub(super) fn poll_decision(&mut self) -> Poll<()> {
-        let Some(deciding) = &mut self.deciding else { return Poll::Ready(()) };
-        match deciding.as_mut().poll(&mut Context::from_waker(&self.waker)) {
-            Poll::Ready(decision) => {
-                self.decision = Some(decision);
-                self.deciding = None;
-                Poll::Ready(())
-            }
-            Poll::Pending => Poll::Pending,
-        }
+        let Some(inquiry) = &mut self.inquiry else { return Poll::Ready(()) };
+        let Some(deciding) = &mut inquiry.deciding else { return Poll::Ready(()) };
+        let decision = ready!(deciding.as_mut().poll(&mut Context::from_waker(&self.waker)));
+        (inquiry.deciding, inquiry.decision) = (None, Some(decision));
+        Poll::Ready(())
+    }
+
+    /// Whether that is being found out.
+    pub(super) fn is_deciding(&self) -> bool {
+        self.inquiry.as_ref().is_some_and(|inquiry| inquiry.deciding.is_some())
+    }
+
+    /// Whether it is the client's turn to say something about it.
+    pub(super) fn is_asked(&self) -> bool {
+        self.inquiry.as_ref().is_some_and(|inquiry| inquiry.talk.is_some())
     }
 }
 

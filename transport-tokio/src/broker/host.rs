@@ -299,7 +299,7 @@ impl Connections {
         let until = self.now + LINGER;
         let Some(connection) = self.get(place) else { return };
         connection.tail = Vec::new();
-        (connection.deciding, connection.talk) = (None, None);
+        connection.inquiry = None;
         let kept = std::mem::take(&mut connection.kept);
         self.incoming -= kept;
         let Some(connection) = self.get(place) else { return };
@@ -357,11 +357,13 @@ impl Host for Connections {
 
     fn answer<R>(&mut self, to: ConnectionId, write: impl FnOnce(&mut Out, &Answer<'_>) -> R) -> R {
         let place = to.index();
-        let data = self.get(place).and_then(|connection| connection.answer.take());
+        let inquiry = self.get(place).and_then(|connection| connection.inquiry.as_mut());
+        let data = inquiry.and_then(|inquiry| inquiry.answer.take());
         let answer = Answer { authentication_data: data.as_deref(), ..Answer::default() };
         let result = write(self.sink(to), &answer);
-        if let Some(connection) = self.get(place) {
-            connection.answer = data; // there may have been no room
+        let inquiry = self.get(place).and_then(|connection| connection.inquiry.as_mut());
+        if let Some(inquiry) = inquiry {
+            inquiry.answer = data; // there may have been no room
         }
         result
     }

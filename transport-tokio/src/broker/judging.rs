@@ -9,8 +9,8 @@ use mqtt_core::{
 };
 
 use super::{
-    access::{Access, Authenticated, Login, Pass, Passing, Wish, decide},
-    connection::{Admitted, Connection},
+    access::{Access, Login, Pass, Passing, Wish, decide},
+    connection::{Admitted, Inquiry},
     events::Event,
     exchange::{Decision, Talk},
     host::Connections,
@@ -72,8 +72,9 @@ impl Connections {
         let Some(connection) = self.places.get_mut(place).and_then(Option::as_deref_mut) else {
             return Verdict::Deny(ReasonCode::UnspecifiedError);
         };
-        if let Some(decision) = connection.decision.take() {
-            return connection.follow(decision);
+        let inquiry = connection.inquiry.get_or_insert_default();
+        if let Some(decision) = inquiry.decision.take() {
+            return follow(decision, inquiry, &mut connection.user_name);
         }
         if let Some(span) = &connection.span {
             span.record("client_id", connect.client_id.as_str());
@@ -86,14 +87,14 @@ impl Connections {
                 };
                 let login = Login::new(version, connect, &mut connection.origin);
                 let again = Login { password: None, ..login.clone() };
-                connection.login = Some(Box::new(again));
+                inquiry.login = Some(again);
                 let talk = Talk::begin(conduct, login, false, authentication.data);
-                connection.deciding = Some(talk.next(*patience));
+                inquiry.deciding = Some(talk.next(*patience));
                 Verdict::Later
             }
             (None, Some(authenticate)) => {
                 let login = Login::new(version, connect, &mut connection.origin);
-                connection.deciding = Some(decide(authenticate, login, *patience));
+                inquiry.deciding = Some(decide(authenticate, login, *patience));
                 Verdict::Later
             }
             (None, None) => Verdict::Allow,
@@ -106,25 +107,26 @@ impl Connections {
         let Some(connection) = self.places.get_mut(place).and_then(Option::as_deref_mut) else {
             return Verdict::Deny(ReasonCode::UnspecifiedError);
         };
-        if let Some(decision) = connection.decision.take() {
-            return connection.follow(decision);
+        let inquiry = connection.inquiry.get_or_insert_default();
+        if let Some(decision) = inquiry.decision.take() {
+            return follow(decision, inquiry, &mut connection.user_name);
         }
         let data = auth.properties.authentication_data();
         let talk = if auth.reason == ReasonCode::ReAuthenticate {
             let method = auth.properties.authentication_method();
             let conduct = method.and_then(|method| guards.method(method.as_str()));
             conduct
-                .zip(connection.login.as_deref())
+                .zip(inquiry.login.as_ref())
                 .map(|(conduct, login)| Talk::begin(conduct, login.clone(), true, data))
         } else {
-            let talk = connection.talk.take();
+            let talk = inquiry.talk.take();
             talk.map(|talk| {
                 talk.answer(data);
-                *talk
+                talk
             })
         };
         let Some(talk) = talk else { return Verdict::Deny(ReasonCode::NotAuthorized) };
-        connection.deciding = Some(talk.next(*patience));
+        inquiry.deciding = Some(talk.next(*patience));
         Verdict::Later
     }
 
@@ -139,7 +141,9 @@ impl Connections {
                 self.most_clients = self.most_clients.max(self.clients);
                 let since = self.now;
                 if let Some(connection) = self.get(connection.index()) {
-                    connection.answer = None;
+                    // What another inquiry begins with is kept.
+                    let again = |inquiry: &mut Box<Inquiry>| inquiry.login.is_some();
+                    connection.inquiry = connection.inquiry.take_if(again);
                     let admitted = Admitted { version, keep_alive, clean_start, since };
                     connection.admitted = Some(admitted);
                 }
@@ -232,22 +236,20 @@ impl Connections {
     }
 }
 
-impl Connection {
-    /// What follows from what has been found out.
-    fn follow(&mut self, decision: Decision) -> Verdict {
-        match decision {
-            Decision::Known(Ok(Authenticated { user_name, data })) => {
-                if let Some(name) = user_name {
-                    self.user_name = Some(Arc::from(name));
-                }
-                self.answer = data;
-                Verdict::Allow
+/// What follows from what has been found out.
+fn follow(decision: Decision, inquiry: &mut Inquiry, user_name: &mut Option<Arc<str>>) -> Verdict {
+    match decision {
+        Decision::Known(Ok(known)) => {
+            if let Some(name) = known.user_name {
+                *user_name = Some(Arc::from(name));
             }
-            Decision::Known(Err(reason)) => Verdict::Deny(reason),
-            Decision::Challenge(data, talk) => {
-                (self.answer, self.talk) = (Some(data), Some(Box::new(talk)));
-                Verdict::Continue
-            }
+            inquiry.answer = known.data;
+            Verdict::Allow
+        }
+        Decision::Known(Err(reason)) => Verdict::Deny(reason),
+        Decision::Challenge(data, talk) => {
+            (inquiry.answer, inquiry.talk) = (Some(data), Some(talk));
+            Verdict::Continue
         }
     }
 }

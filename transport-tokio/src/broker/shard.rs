@@ -253,14 +253,14 @@ impl Shard {
         }
         let span = connection.span.clone();
         let _entered = span.as_deref().map(Span::enter);
-        let is_deciding = connection.deciding.is_some();
+        let is_deciding = connection.is_deciding();
         if is_deciding && connection.poll_decision().is_ready()
             || std::mem::take(&mut connection.goes_on)
         {
             self.core.resume(connection.id);
             connection.asks_again = true;
         }
-        if connection.deciding.is_none() && std::mem::take(&mut connection.asks_again) {
+        if !connection.is_deciding() && std::mem::take(&mut connection.asks_again) {
             self.take_in(place, 0);
         }
         for _ in 0..READS {
@@ -316,7 +316,7 @@ impl Shard {
                 host.traffic.packets_received += packets(taken(all, input));
                 return;
             }
-            let is_decided = connection.deciding.is_some() && connection.poll_decision().is_ready();
+            let is_decided = connection.is_deciding() && connection.poll_decision().is_ready();
             if !is_decided {
                 break;
             }
@@ -324,7 +324,7 @@ impl Shard {
         }
         let Some(connection) = host.get(place) else { return };
         // CONNECT stays until enhanced authentication is over; what counts is what comes behind it.
-        connection.is_held = connection.talk.is_none() && is_whole(input);
+        connection.is_held = !connection.is_asked() && is_whole(input);
         if connection.is_behind
             && let Some(client) = core.client(id)
         {
@@ -344,19 +344,28 @@ impl Shard {
 
     /// Begins to shut down: nobody comes any more, and everybody goes.
     pub(super) fn leave(&mut self, within: Duration, done: oneshot::Sender<()>) {
-        let now = self.host.now;
-        let until = now + u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
+        let until = self.host.now + u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
         if let Some(leaving) = &mut self.leaving {
             leaving.until = leaving.until.min(until);
             return leaving._done.push(done);
         }
         self.listeners.abort_all();
         self.leaving = Some(Leaving { until, _done: vec![done] });
-        let goodbye = Disconnect::from(ReasonCode::ServerShuttingDown);
-        for place in 0..self.host.places() {
-            let Some(id) = self.host.get(place).map(|connection| connection.id) else { continue };
-            // One that is over already has been told why. A will is for those that are still there.
-            let _ = self.core.disconnect(now, id, &goodbye, &mut self.host);
+        // Wills are for those that are still there: who leaves none goes last.
+        for leaves_will in [true, false] {
+            for place in 0..self.host.places() {
+                self.dismiss(place, leaves_will);
+            }
+        }
+    }
+
+    /// Sends a connection away, if its client leaves a will, or leaves none.
+    fn dismiss(&mut self, place: usize, leaves_will: bool) {
+        let Some(id) = self.host.get(place).map(|connection| connection.id) else { return };
+        if self.core.client(id).is_some_and(|client| client.has_will) == leaves_will {
+            let goodbye = Disconnect::from(ReasonCode::ServerShuttingDown);
+            // One that is over already has been told why.
+            let _ = self.core.disconnect(self.host.now, id, &goodbye, &mut self.host);
             self.host.finish();
         }
     }

@@ -59,21 +59,33 @@ async fn the_client_knows_why() {
 async fn wills_reach_those_who_are_still_there() {
     bounded(async {
         let broker = broker().await;
-        let mut leaves = socket(&broker).await;
-        leaves.write_all(b"\x10\x16\0\x04MQTT\x04\x06\0\0\0\x01w\0\x01t\0\x04will").await.unwrap();
-        let mut answer = [0; 4];
-        leaves.read_exact(&mut answer).await.unwrap();
-        let mut stays = hello(&broker, b's').await;
-        stays.write_all(b"\x82\x06\0\x01\0\x01t\0").await.unwrap();
-        let mut answer = [0; 5];
-        stays.read_exact(&mut answer).await.unwrap();
+        // Before and after the one that leaves a will: those without go last.
+        let mut stay = Vec::new();
+        let mut leaves = None;
+        for name in [b's', b'w', b't'] {
+            if name == b'w' {
+                let mut socket = socket(&broker).await;
+                let connect = b"\x10\x16\0\x04MQTT\x04\x06\0\0\0\x01w\0\x01t\0\x04will";
+                socket.write_all(connect).await.unwrap();
+                socket.read_exact(&mut [0; 4]).await.unwrap();
+                leaves = Some(socket);
+                continue;
+            }
+            let mut stays = hello(&broker, name).await;
+            stays.write_all(b"\x82\x06\0\x01\0\x01t\0").await.unwrap();
+            stays.read_exact(&mut [0; 5]).await.unwrap();
+            stay.push(stays);
+        }
         let told = async {
-            let told = rest(&mut stays).await;
-            drop((stays, leaves));
+            let mut told = Vec::new();
+            for stays in &mut stay {
+                told.push(rest(stays).await);
+            }
+            drop((stay, leaves));
             told
         };
         let ((), told) = tokio::join!(broker.shutdown(SOON), told);
-        assert_eq!(told, b"\x30\x07\0\x01twill");
+        assert_eq!(told, [b"\x30\x07\0\x01twill", b"\x30\x07\0\x01twill"]);
     })
     .await;
 }
