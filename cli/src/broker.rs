@@ -44,6 +44,7 @@ A file of settings; other files are looked for beside it:
   password-file = \"passwords\"        # made by `mqtt passwd`
   acl-file = \"acl\"
   max-queued-messages = 10000
+  metrics = \"127.0.0.1:9641\"
   [tls]
   certificate = \"server.pem\"
   key = \"server.key\"
@@ -73,6 +74,9 @@ async fn serve(plan: Plan) -> Result<(), Failure> {
     let builder = watched(plan.builder(), &guard);
     let broker = builder.serve().await.map_err(|error| plan.not_served(&error))?;
     for url in broker.urls() {
+        println!("listening on {url}");
+    }
+    if let Some(url) = broker.metrics_url() {
         println!("listening on {url}");
     }
     loop {

@@ -86,8 +86,8 @@ Examples:
 /// The longest message that can be in a packet, roughly: 256 MiB.
 const LONGEST: u64 = 268_435_455;
 
-/// How many lines wait between standard input and the client.
-const LINES: usize = 64;
+/// How many bytes of lines are given to the client at once, unless one is longer.
+const BATCH: usize = 64 * 1024;
 
 /// How many messages of `-l` have no outcome at a time.
 const WINDOW: usize = 1_000;
@@ -182,10 +182,12 @@ impl Publisher {
     }
 
     async fn publish_lines(&mut self) -> Result<(), Failure> {
-        let (sender, mut lines) = mpsc::channel(LINES);
+        let (sender, mut batches) = mpsc::channel(1);
         thread::spawn(move || read_lines(&sender));
-        while let Some(line) = lines.recv().await {
-            self.publish(line?).await?;
+        while let Some(lines) = batches.recv().await {
+            for line in lines? {
+                self.publish(line).await?;
+            }
         }
         Ok(())
     }
@@ -254,20 +256,29 @@ fn cannot_read(path: &Path, error: &io::Error) -> Failure {
     Failure::other(format!("{}: {error}", path.display()))
 }
 
-/// Gives the lines of standard input away, as fast as they are taken.
-fn read_lines(lines: &mpsc::Sender<Result<Bytes, Failure>>) {
-    let mut input = BufReader::new(io::stdin().lock());
+/// Gives the lines of standard input away, those that are there at once, as fast as they are taken.
+fn read_lines(batches: &mpsc::Sender<Result<Vec<Bytes>, Failure>>) {
+    let mut input = BufReader::with_capacity(BATCH, io::stdin().lock());
     loop {
-        let line = match read_line(&mut input) {
-            Ok(None) => return,
-            Ok(Some(line)) => Ok(line),
-            Err(error) => Err(error),
-        };
-        let is_over = line.is_err();
-        if lines.blocking_send(line).is_err() || is_over {
+        let batch = read_batch(&mut input);
+        let is_over = batch.as_ref().map_or(true, Vec::is_empty);
+        if batches.blocking_send(batch).is_err() || is_over {
             return;
         }
     }
+}
+
+/// The next lines; none at the end.
+fn read_batch(input: &mut BufReader<impl Read>) -> Result<Vec<Bytes>, Failure> {
+    let mut lines = Vec::new();
+    while let Some(line) = read_line(input)? {
+        lines.push(line);
+        // Only what needs no waiting.
+        if !input.buffer().contains(&b'\n') {
+            break;
+        }
+    }
+    Ok(lines)
 }
 
 /// The next line, without its end.

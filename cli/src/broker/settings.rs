@@ -1,6 +1,12 @@
 //! What a broker is to be like: by a file, and by the command line before it.
 
-use std::{net::IpAddr, num::NonZero, path::PathBuf, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    num::NonZero,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
@@ -56,6 +62,12 @@ pub(super) struct Settings {
     /// How many bytes of them
     #[arg(long, value_name = "BYTES")]
     max_queued_bytes: Option<usize>,
+    /// How often the broker's numbers are published on $SYS/broker, in seconds; 0 for never
+    #[arg(long, value_name = "SECONDS")]
+    sys_interval: Option<u32>,
+    /// Where to serve them for Prometheus, at /metrics; nobody is asked who he is
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    metrics: Option<SocketAddr>,
     /// What is told on standard error
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<Level>,
@@ -132,7 +144,7 @@ impl Plan {
             max_keep_alive "max-keep-alive", topic_alias_maximum "topic-alias-maximum",
             max_qos "max-qos", max_connections "max-connections",
             max_queued_messages "max-queued-messages", max_queued_bytes "max-queued-bytes",
-            log_level "log-level",
+            sys_interval "sys-interval", metrics "metrics", log_level "log-level",
         }
         if settings.listen.is_empty() {
             settings.listen.push("mqtt://127.0.0.1:1883".into());
@@ -202,6 +214,12 @@ impl Plan {
         if let Some(most) = settings.max_connections {
             builder = builder.max_connections(most.get());
         }
+        if let Some(seconds) = settings.sys_interval {
+            builder = builder.sys_interval(Duration::from_secs(seconds.into()));
+        }
+        if let Some(address) = settings.metrics {
+            builder = builder.metrics_at(address);
+        }
         if let Some(tls) = &self.tls {
             builder = builder.tls(Arc::clone(tls));
         }
@@ -213,9 +231,9 @@ impl Plan {
 
     /// Why the broker does not listen.
     pub(super) fn not_served(&self, error: &ServeError) -> Failure {
-        let of = |url: &String| {
-            let index = self.urls.iter().position(|other| other == url).unwrap_or_default();
-            self.wrong(&format!("listen.{index}"), error)
+        let of = |url: &String| match self.urls.iter().position(|other| other == url) {
+            Some(index) => self.wrong(&format!("listen.{index}"), error),
+            None => self.wrong("metrics", error),
         };
         match error {
             ServeError::Address { url, .. }

@@ -1,9 +1,14 @@
 //! `mqtt pub`, `mqtt sub`, `mqtt bench`.
 
+use std::{
+    io::{Read, Write},
+    net::TcpListener,
+};
+
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{Broker, mqtt};
+use crate::support::{Broker, Process, mqtt};
 
 const VERSIONS: [&str; 3] = ["31", "311", "5"];
 
@@ -136,6 +141,24 @@ fn each_line_is_a_message() {
     broker.feed("pub", &["-t", "log", "-l"], b"with a return\r\nwithout an end").ok();
     assert_eq!(listener.ok(), "<with a return>\n<without an end>\n");
     broker.feed("pub", &["-t", "log", "-l"], b"").ok();
+}
+
+/// Standard input waits for a server that takes nothing.
+#[test]
+fn lines_are_not_gathered_without_bound() {
+    let server = TcpListener::bind("127.0.0.1:0").expect("a server");
+    let port = server.local_addr().expect("an address").port().to_string();
+    let most = 256 << 20;
+    for qos in ["0", "1"] {
+        let publisher =
+            Process::client(&["pub", "-h", "127.0.0.1", "-p", &port, "-t", "a", "-l", "-q", qos]);
+        let (mut connection, _) = server.accept().expect("a client");
+        assert!(connection.read(&mut [0; 1_000]).expect("CONNECT") > 0);
+        connection.write_all(&[0x20, 3, 0, 0, 0]).expect("CONNACK");
+        let taken = publisher.flood(&[&[b'x'; 9_999][..], b"\n"].concat(), most);
+        // The queue, what is in flight, and the system's buffers.
+        assert!(taken > 1 << 20 && taken < 100 << 20, "{taken}");
+    }
 }
 
 #[test]

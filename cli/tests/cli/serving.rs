@@ -1,6 +1,11 @@
 //! `mqtt broker`: settings, and what is wrong with them; its end.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    io::{Read, Write},
+    net::TcpStream,
+    path::Path,
+};
 
 use nix::sys::signal::Signal;
 
@@ -34,6 +39,7 @@ fn settings_that_make_no_sense_are_told_with_file_line_and_key() {
         ("\n\npassword-file = 'nowhere'", 3, "password-file", "nowhere: "),
         ("acl-file = 'nowhere'", 1, "acl-file", "nowhere: "),
         ("log-level = 'loud'", 1, "log-level", "unknown variant"),
+        ("\nmetrics = 'here'", 2, "metrics", "socket address"),
         ("\nmax-qos = \nlisten = []", 2, "max-qos", "expected"),
         ("max-qos = 1\nmax-qos = 2", 2, "max-qos", "duplicate"),
     ] {
@@ -105,6 +111,30 @@ fn limits_are_those_that_were_given() {
     let listener = broker.listen(&[&session[..], &["-C", "3"]].concat());
     broker.run("pub", &["-t", "a", "-m", "4", "-q", "1"]).ok();
     assert_eq!(listener.ok(), "1\n2\n4\n");
+}
+
+#[test]
+fn the_brokers_numbers_can_be_had() {
+    let broker = Broker::start(
+        &["--listen", "127.0.0.1:0", "--sys-interval", "1", "--metrics", "127.0.0.1:0"],
+        2,
+    );
+    let topic = "$SYS/broker/clients/connected";
+    let connected = broker.run("sub", &["-t", topic, "-C", "1"]).ok();
+    assert!(connected.trim().parse::<u32>().is_ok(), "{connected}");
+
+    let url = broker.urls[1].strip_prefix("http://").expect("an address");
+    let address = url.strip_suffix("/metrics").expect("a path");
+    let mut connection = TcpStream::connect(address).expect("a connection");
+    connection
+        .write_all(b"GET /metrics HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n")
+        .expect("a question");
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("\n# TYPE "), "{answer}");
+
+    let error = mqtt(&["broker", "--listen", "127.0.0.1:0", "--metrics", address]).fails(1);
+    assert!(error.contains("--metrics: ") && error.contains(address), "{error}");
 }
 
 #[test]

@@ -3,7 +3,11 @@
 use std::{
     io::{BufRead, BufReader, Read, Write},
     process::{Child, ChildStderr, ChildStdout, Command, Stdio},
-    sync::mpsc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+        mpsc,
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -28,6 +32,36 @@ pub(crate) struct Process(Child);
 impl Process {
     fn start(command: &mut Command) -> Self {
         Self(command.spawn().expect("the process starts"))
+    }
+
+    /// A client that is fed by hand.
+    pub(crate) fn client(arguments: &[&str]) -> Self {
+        Self::start(command(arguments).stdin(Stdio::piped()))
+    }
+
+    /// Writes the same to it again and again, until it takes no more or has taken so much. How much
+    /// that was.
+    pub(crate) fn flood(mut self, text: &[u8], most: usize) -> usize {
+        let mut stdin = self.0.stdin.take().expect("an input");
+        let taken = Arc::new(AtomicUsize::new(0));
+        let (count, text) = (Arc::clone(&taken), text.to_vec());
+        let writer = thread::spawn(move || {
+            while count.load(Relaxed) < most && stdin.write_all(&text).is_ok() {
+                count.fetch_add(text.len(), Relaxed);
+            }
+        });
+        let mut seen = 0;
+        while !writer.is_finished() {
+            thread::sleep(Duration::from_secs(1));
+            let now = taken.load(Relaxed);
+            if now == seen && now > 0 {
+                break;
+            }
+            seen = now;
+        }
+        drop(self); // the writer ends with it
+        writer.join().expect("a writer");
+        taken.load(Relaxed)
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
