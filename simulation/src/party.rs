@@ -81,7 +81,9 @@ impl Desk {
 impl Host for Desk {
     type Sink = Outbox;
 
-    const RECORDS: bool = true;
+    fn keeps_records(&self) -> bool {
+        true
+    }
 
     fn changed(&mut self, key: Key<'_>, haste: Haste) {
         self.ledger.change(key, haste);

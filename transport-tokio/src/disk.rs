@@ -9,9 +9,11 @@ use redb::{
 };
 
 use crate::kept::{Change, Changes, Restored, Table};
+pub(crate) use archive::{Archive, Batch};
 use file::Locked;
 use records::{Problem, Record};
 
+mod archive;
 mod file;
 mod records;
 #[cfg(test)]

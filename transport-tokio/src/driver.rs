@@ -455,7 +455,7 @@ impl Task {
                 break Poll::Ready(Ok(()));
             }
             let mut pieces = [IoSlice::new(&[]); SLICES];
-            let count = self.sending.slices(&mut pieces);
+            let count = self.sending.slices(usize::MAX, &mut pieces);
             match Pin::new(&mut *io).poll_write_vectored(cx, &pieces[..count]) {
                 Poll::Ready(Ok(0)) => break Poll::Ready(Err(ErrorKind::WriteZero.into())),
                 Poll::Ready(Ok(count)) => {

@@ -38,7 +38,7 @@
 //! # Features
 //!
 //! - `tls` and `websocket` (default): the transports of these names.
-//! - `persistence`: `Options::session_file`.
+//! - `persistence`: `Options::session_file`, and `broker::Builder::persistence`.
 //!
 //! A feature adds, and never changes what is there without it.
 //!

@@ -112,10 +112,16 @@ impl Out {
         (self.gone, self.len, self.beyond) = (0, 0, 0);
     }
 
-    /// The front, in pieces. How many.
-    pub(crate) fn slices<'o>(&'o self, pieces: &mut [IoSlice<'o>; SLICES]) -> usize {
+    /// The front, up to `most` bytes, in pieces. How many.
+    pub(crate) fn slices<'o>(
+        &'o self,
+        mut most: usize,
+        pieces: &mut [IoSlice<'o>; SLICES],
+    ) -> usize {
         let mut count = 0;
         let mut put = |piece: &'o [u8]| {
+            let piece = &piece[..piece.len().min(most)];
+            most -= piece.len();
             if let Some(place) = pieces.get_mut(count).filter(|_| !piece.is_empty()) {
                 *place = IoSlice::new(piece);
                 count += 1;
@@ -220,7 +226,7 @@ mod tests {
     /// What is left, and in how many pieces it is given.
     fn left(out: &Out) -> (Vec<u8>, usize) {
         let mut pieces = [IoSlice::new(&[]); SLICES];
-        let count = out.slices(&mut pieces);
+        let count = out.slices(usize::MAX, &mut pieces);
         (pieces[..count].iter().flat_map(|piece| piece.iter().copied()).collect(), count)
     }
 

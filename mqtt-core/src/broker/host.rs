@@ -33,9 +33,11 @@ pub trait Host {
         let _ = notice;
     }
 
-    /// Whether [`changed`](Self::changed) is to be called, of a `Large` broker: it costs nothing
-    /// otherwise.
-    const RECORDS: bool = false;
+    /// Whether [`changed`](Self::changed) is to be called by a `Large` broker. Not to change while there are
+    /// sessions.
+    fn keeps_records(&self) -> bool {
+        false
+    }
 
     /// A record has changed, or is there now, or has ended: which of these and how, the broker's `record`
     /// tells when this call into the broker has returned, and at any time after, as it is then.

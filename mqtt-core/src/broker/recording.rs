@@ -48,8 +48,8 @@ pub enum Haste {
 }
 
 /// Whether changes are told.
-pub(super) const fn records<M: Memory, H: Host>(_: &H) -> bool {
-    H::RECORDS && M::RECORDS
+pub(super) fn records<M: Memory, H: Host>(host: &H) -> bool {
+    M::RECORDS && host.keeps_records()
 }
 
 /// A message has one user less.

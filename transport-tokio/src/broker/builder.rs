@@ -9,6 +9,9 @@ use std::{
     time::Duration,
 };
 
+#[cfg(feature = "persistence")]
+use std::path::PathBuf;
+
 use mqtt_core::{ReasonCode, broker::Config, router::Limits};
 use tokio::{sync::mpsc, task::JoinSet};
 #[cfg(feature = "tls")]
@@ -16,6 +19,8 @@ use tokio_rustls::rustls::ServerConfig;
 
 #[cfg(feature = "metrics")]
 use super::metrics;
+#[cfg(feature = "persistence")]
+use super::saver;
 use super::{
     Access, Authenticated, Broker, Event, Exchange, Login, Pass, Passing, WAITING,
     access::{self, Guards},
@@ -23,7 +28,7 @@ use super::{
     exchange::Conduct,
     host::{Budget, Connections},
     listener::{Listener, Terms},
-    shard::Shard,
+    shard::{Clock, Shard},
     sys::Sys,
 };
 use crate::transport::EndpointError;
@@ -43,6 +48,8 @@ pub struct Builder {
     sys_interval: Duration,
     #[cfg(feature = "metrics")]
     metrics: Option<std::net::SocketAddr>,
+    #[cfg(feature = "persistence")]
+    persistence: Option<saver::Terms>,
     #[cfg(feature = "tls")]
     tls: Option<Arc<ServerConfig>>,
 }
@@ -61,6 +68,8 @@ impl Default for Builder {
             sys_interval: Duration::from_secs(10),
             #[cfg(feature = "metrics")]
             metrics: None,
+            #[cfg(feature = "persistence")]
+            persistence: None,
             #[cfg(feature = "tls")]
             tls: None,
         }
@@ -125,6 +134,25 @@ impl Builder {
     /// How many connections there may be: 10,000 unless changed.
     pub fn max_connections(mut self, most: usize) -> Self {
         self.max_connections = most;
+        self
+    }
+
+    /// Keeps sessions, their messages and retained messages in a file in this directory, which is made if
+    /// there is none, so that they survive the broker: see [there](super#persistence).
+    ///
+    /// ```
+    /// use transport_tokio::{Durability, broker::Broker};
+    ///
+    /// # let directory = std::env::temp_dir().join("a-broker-that-is-not-served");
+    /// let builder = Broker::builder().persistence(directory, Durability::Power);
+    /// ```
+    #[cfg(feature = "persistence")]
+    pub fn persistence(
+        mut self,
+        directory: impl Into<PathBuf>,
+        durability: crate::Durability,
+    ) -> Self {
+        self.persistence = Some(saver::Terms { directory: directory.into(), durability });
         self
     }
 
@@ -286,7 +314,8 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// [`ServeError`] if it cannot listen at one of the URLs; then it listens at none.
+    /// [`ServeError`] if it cannot listen at one of the URLs, or cannot use the file of what was kept; then
+    /// it listens at none.
     ///
     /// # Panics
     ///
@@ -299,6 +328,16 @@ impl Builder {
             max_message_size: self.config.maximum_packet_size as usize,
             #[cfg(any(feature = "tls", feature = "websocket"))]
             patience: Duration::from_millis(self.config.connect_timeout.into()),
+        };
+        let (config, kept_bytes, limits) = (self.config, self.kept_bytes, self.limits);
+        let make = move || mqtt_core::broker::Broker::large(config, kept_bytes, random(), limits);
+        let clock = Clock::start();
+        #[cfg(not(feature = "persistence"))]
+        let core = make();
+        #[cfg(feature = "persistence")]
+        let (core, saver) = match self.persistence {
+            Some(terms) => saver::open(terms, clock.now(), make).await?,
+            None => (make(), None),
         };
         let mut bound = Vec::new();
         for url in &self.urls {
@@ -323,11 +362,18 @@ impl Builder {
             listeners.spawn(metrics::serve(listener, commands.downgrade()));
             url
         });
-        let core =
-            mqtt_core::broker::Broker::large(self.config, self.kept_bytes, random(), self.limits);
-        let host = Connections::new(self.guards, self.observers, &self.config, self.budget);
-        let sys = Sys::new(self.sys_interval, &self.config);
-        let shard = Shard::new(core, host, accepted, asked, listeners, self.max_connections, sys);
+        let host = Connections::new(self.guards, self.observers, &config, self.budget, clock);
+        let sys = Sys::new(self.sys_interval, &config);
+        let most = self.max_connections;
+        #[cfg_attr(
+            not(feature = "persistence"),
+            expect(unused_mut, reason = "nothing is restored")
+        )]
+        let mut shard = Shard::new(core, host, accepted, asked, listeners, most, sys);
+        #[cfg(feature = "persistence")]
+        if let Some((saver, bad)) = saver {
+            shard.restored(saver, bad);
+        }
         tokio::spawn(shard.run());
         Ok(Broker {
             commands,
@@ -355,6 +401,14 @@ pub enum ServeError {
         /// The URL.
         url: String,
     },
+    /// What was kept cannot be used. It is as it was.
+    #[cfg(feature = "persistence")]
+    Persistence {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        error: PersistenceError,
+    },
     /// The system does not let it listen there.
     Bind {
         /// The URL.
@@ -370,6 +424,8 @@ impl fmt::Display for ServeError {
             Self::Address { url, error } => write!(f, "{url}: {error}"),
             Self::Certificate { url } => write!(f, "{url}: no certificate to show"),
             Self::Bind { url, error } => write!(f, "{url}: {error}"),
+            #[cfg(feature = "persistence")]
+            Self::Persistence { file, error } => write!(f, "{}: {error}", file.display()),
         }
     }
 }
@@ -379,7 +435,43 @@ impl std::error::Error for ServeError {
         match self {
             Self::Address { error, .. } => Some(error),
             Self::Bind { error, .. } => Some(error),
+            #[cfg(feature = "persistence")]
+            Self::Persistence { error, .. } => Some(error),
             Self::Certificate { .. } => None,
+        }
+    }
+}
+
+/// Why what was kept cannot be used.
+#[cfg(feature = "persistence")]
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum PersistenceError {
+    /// The file, or its directory, cannot be read or written.
+    Io(io::Error),
+    /// It is open already, here or in another program.
+    InUse,
+    /// It was made by a version of this crate that writes it differently.
+    Format(u32),
+}
+
+#[cfg(feature = "persistence")]
+impl fmt::Display for PersistenceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(error) => write!(f, "{error}"),
+            Self::InUse => f.write_str("in use"),
+            Self::Format(format) => write!(f, "the unknown format {format}"),
+        }
+    }
+}
+
+#[cfg(feature = "persistence")]
+impl std::error::Error for PersistenceError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io(error) => Some(error),
+            _ => None,
         }
     }
 }

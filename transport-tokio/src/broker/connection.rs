@@ -9,6 +9,7 @@ use std::{
 use mqtt_core::{Instant, Version, broker::ConnectionId};
 use tracing::Span;
 
+use super::ledger::Held;
 use super::{
     access::Login,
     exchange::{Deciding, Decision, Talk},
@@ -38,6 +39,8 @@ pub(super) struct Connection {
     pub(super) counted: usize,
     /// It is among those to be written to at the end of the turn.
     pub(super) is_dirty: bool,
+    /// How much of `out` waits for what has to be saved before.
+    pub(super) held: Held,
     /// It had no room for more. It is to be asked again once it has.
     pub(super) was_full: bool,
     pub(super) asks_again: bool,
@@ -150,6 +153,7 @@ impl Connection {
             out: Out::default(),
             counted: 0,
             is_dirty: false,
+            held: Held::default(),
             was_full: false,
             asks_again: false,
             inquiry: None,
@@ -172,6 +176,11 @@ impl Connection {
         !self.out.is_empty() || self.is_unflushed || self.closing.is_some()
     }
 
+    /// Whether all that is to be written waits for something to be saved.
+    pub(super) const fn is_held_back(&self) -> bool {
+        self.held.bytes > 0 && self.held.bytes == self.out.len()
+    }
+
     /// Whether more is to be read from it now.
     pub(super) fn is_read(&self) -> bool {
         match self.is_deciding() {
@@ -188,9 +197,10 @@ impl Connection {
     /// Writes as much as the transport takes.
     pub(super) fn write(&mut self) -> io::Result<()> {
         let mut cx = Context::from_waker(&self.waker);
-        while !self.out.is_empty() {
+        while self.out.len() > self.held.bytes {
             let mut pieces = [IoSlice::new(&[]); SLICES];
-            let count = self.out.slices(&mut pieces);
+            let most = self.out.len() - self.held.bytes;
+            let count = self.out.slices(most, &mut pieces);
             match self.stream.poll_write(&mut cx, &pieces[..count]) {
                 Poll::Ready(Ok(0)) => return Err(ErrorKind::WriteZero.into()),
                 Poll::Ready(Ok(count)) => {
@@ -210,7 +220,7 @@ impl Connection {
             }
             self.is_unflushed = false;
         }
-        if self.closing.is_some() && !self.is_shut {
+        if self.closing.is_some() && !self.is_shut && self.out.is_empty() {
             match self.stream.poll_shutdown(&mut cx) {
                 Poll::Ready(result) => result?,
                 Poll::Pending => return Ok(()),

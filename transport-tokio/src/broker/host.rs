@@ -4,11 +4,17 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use mqtt_core::{
     Instant,
-    broker::{Action, Answer, Config, ConnectionId, Host, Notice, Verdict},
+    broker::{Action, Answer, Config, ConnectionId, Haste, Host, Key, Notice, Verdict},
 };
 
 use super::{
-    access::Guards, connection::Connection, events::Observers, listener::Accepted, ready::Queue,
+    access::Guards,
+    connection::Connection,
+    events::Observers,
+    ledger::{Held, Holders, Ledger},
+    listener::Accepted,
+    ready::Queue,
+    shard::Clock,
 };
 use crate::out::Out;
 
@@ -50,6 +56,7 @@ pub(super) struct Connections {
     serial: u64,
     pub(super) queue: Arc<Queue>,
     pub(super) now: Instant,
+    pub(super) clock: Clock,
     pub(super) guards: Guards,
     pub(super) observers: Observers,
     /// How long a decision may take.
@@ -65,6 +72,8 @@ pub(super) struct Connections {
     dirty: Vec<usize>,
     /// Which have more to do in the next turn.
     pub(super) again: Vec<usize>,
+    /// Which wait until something is saved.
+    parked: Vec<usize>,
     /// Which others wait for.
     pub(super) blockers: Vec<usize>,
     /// Which are over for the broker, and linger.
@@ -83,6 +92,14 @@ pub(super) struct Connections {
     pub(super) most_clients: usize,
     /// What is written to connections that are not there.
     nowhere: Out,
+    /// What has changed and is not saved, if anything is to be.
+    pub(super) ledger: Option<Ledger>,
+}
+
+impl Holders for Vec<Option<Box<Connection>>> {
+    fn held(&mut self, place: usize) -> Option<&mut Held> {
+        self.get_mut(place)?.as_deref_mut().map(|connection| &mut connection.held)
+    }
 }
 
 impl Connections {
@@ -91,13 +108,15 @@ impl Connections {
         observers: Observers,
         config: &Config,
         budget: Budget,
+        clock: Clock,
     ) -> Self {
         Self {
             places: Vec::new(),
             open: 0,
             serial: 0,
             queue: Arc::default(),
-            now: Instant::default(),
+            now: clock.now(),
+            clock,
             guards,
             observers,
             patience: Duration::from_millis(config.connect_timeout.into()),
@@ -107,6 +126,7 @@ impl Connections {
             last: None,
             dirty: Vec::new(),
             again: Vec::new(),
+            parked: Vec::new(),
             blockers: Vec::new(),
             closing: VecDeque::new(),
             ended: Vec::new(),
@@ -118,6 +138,7 @@ impl Connections {
             clients: 0,
             most_clients: 0,
             nowhere: Out::default(),
+            ledger: None,
         }
     }
 
@@ -215,7 +236,19 @@ impl Connections {
     /// All has been written that was to be.
     pub(super) fn finish(&mut self) {
         self.settle();
-        self.from = None;
+        let from = self.from.take();
+        if let Some(ledger) = &mut self.ledger {
+            ledger.end_call(from, &mut self.places);
+        }
+    }
+
+    /// Lets a connection wait until something is saved, if there is too much to be saved already.
+    pub(super) fn park(&mut self, place: usize) -> bool {
+        let is_full = self.ledger.as_ref().is_some_and(Ledger::is_full);
+        if is_full {
+            self.parked.push(place);
+        }
+        is_full
     }
 
     /// Sees to the sink that was given last.
@@ -226,6 +259,9 @@ impl Connections {
             return;
         };
         let len = connection.out.len();
+        if let Some(ledger) = &mut self.ledger {
+            ledger.wrote(place, &mut connection.held, len - connection.counted);
+        }
         self.outgoing = self.outgoing + len - connection.counted;
         connection.counted = len;
         self.traffic.packets_sent += u64::from(connection.out.take_packets());
@@ -254,6 +290,7 @@ impl Connections {
         if let Err(error) = result {
             tracing::debug!(%error, place, "a connection is lost");
             connection.out.clear();
+            connection.held = Held::default();
             self.ended.push(place);
         }
         let len = connection.out.len();
@@ -319,6 +356,40 @@ impl Connections {
     }
 }
 
+/// What becomes of what has changed.
+#[cfg(feature = "persistence")]
+impl Connections {
+    /// What has changed is to be saved: gives the keys.
+    pub(super) fn seal(&mut self) -> super::ledger::Keys {
+        let ledger = self.ledger.as_mut();
+        ledger.map(|ledger| ledger.seal(&mut self.places)).unwrap_or_default()
+    }
+
+    /// It is saved: what has waited for that leaves.
+    pub(super) fn saved(&mut self) {
+        let Some(ledger) = &mut self.ledger else { return };
+        for place in ledger.saved(&mut self.places) {
+            self.flush(place);
+        }
+        for place in std::mem::take(&mut self.parked) {
+            self.enqueue(place);
+        }
+    }
+
+    /// It is not: the same has to be saved once more.
+    pub(super) fn unsaved(&mut self, keys: super::ledger::Keys) {
+        if let Some(ledger) = &mut self.ledger {
+            ledger.failed(keys);
+        }
+    }
+
+    /// Whether there is something to be saved, and whether something waits for that.
+    pub(super) fn is_unsaved(&self) -> Option<bool> {
+        let ledger = self.ledger.as_ref().filter(|ledger| !ledger.is_empty())?;
+        Some(ledger.is_urgent)
+    }
+}
+
 impl Host for Connections {
     type Sink = Out;
 
@@ -339,6 +410,16 @@ impl Host for Connections {
                 self.nowhere.clear();
                 &mut self.nowhere
             }
+        }
+    }
+
+    fn keeps_records(&self) -> bool {
+        self.ledger.is_some()
+    }
+
+    fn changed(&mut self, key: Key<'_>, haste: Haste) {
+        if let Some(ledger) = &mut self.ledger {
+            ledger.change(key, haste);
         }
     }
 

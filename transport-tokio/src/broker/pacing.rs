@@ -100,7 +100,8 @@ impl Connections {
             if connection.blocks.is_empty() {
                 continue;
             }
-            if connection.pace.tick() {
+            // Who waits for something to be saved is not slow.
+            if !connection.is_held_back() && connection.pace.tick() {
                 tracing::debug!(place, "a connection takes too little of what is sent to it");
                 self.release(place);
             } else {

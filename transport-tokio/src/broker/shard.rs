@@ -4,7 +4,7 @@ use std::{
     future::poll_fn,
     pin::{Pin, pin},
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use mqtt_core::{
@@ -44,7 +44,6 @@ pub(super) struct Shard {
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) listeners: JoinSet<()>,
     pub(super) max_connections: usize,
-    pub(super) clock: Clock,
     buffer: Box<[u8]>,
     turn: Vec<usize>,
     next_tick: Option<Instant>,
@@ -53,31 +52,40 @@ pub(super) struct Shard {
     refusals: u64,
     sys: Sys,
     losses: Losses,
-    leaving: Option<Leaving>,
+    #[cfg(feature = "persistence")]
+    pub(super) saver: Option<super::saver::Saver>,
+    /// The last to be dropped: who waits for the end may use the file again.
+    pub(super) leaving: Option<Leaving>,
 }
 
 /// The broker shuts down.
-struct Leaving {
+pub(super) struct Leaving {
     until: Instant,
     /// Dropped with the rest, which tells those who wait for it.
     _done: Vec<oneshot::Sender<()>>,
 }
 
-/// The time that the broker is told.
-pub(super) struct Clock(time::Instant);
+/// The time that the broker is told: that of the wall when it began, so that it goes on where another
+/// broker has ended, and what has passed since.
+pub(super) struct Clock {
+    start: time::Instant,
+    pub(super) began: Instant,
+}
 
 impl Clock {
     pub(super) fn start() -> Self {
-        Self(time::Instant::now())
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let began = Instant::from_millis(since.as_millis() as u64);
+        Self { start: time::Instant::now(), began }
     }
 
-    fn now(&self) -> Instant {
-        Instant::from_millis(self.0.elapsed().as_millis() as u64)
+    pub(super) fn now(&self) -> Instant {
+        self.began + self.start.elapsed().as_millis() as u64
     }
 
-    fn at(&self, instant: Instant) -> time::Instant {
-        let after = Duration::from_millis(instant.as_millis());
-        self.0.checked_add(after).unwrap_or_else(|| time::Instant::now() + FAR)
+    pub(super) fn at(&self, instant: Instant) -> time::Instant {
+        let after = Duration::from_millis(instant.since(self.began));
+        self.start.checked_add(after).unwrap_or_else(|| time::Instant::now() + FAR)
     }
 }
 
@@ -101,7 +109,6 @@ impl Shard {
             commands,
             listeners,
             max_connections,
-            clock: Clock::start(),
             buffer: vec![0; READ].into_boxed_slice(),
             turn: Vec::new(),
             next_tick: None,
@@ -110,6 +117,8 @@ impl Shard {
             refusals: 0,
             sys,
             losses: Losses::default(),
+            #[cfg(feature = "persistence")]
+            saver: None,
             leaving: None,
         }
     }
@@ -122,7 +131,7 @@ impl Shard {
     /// Does what there is to do, each connection's share of it.
     fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.host.queue.task.register(cx.waker());
-        self.host.now = self.clock.now();
+        self.host.now = self.host.clock.now();
         if self.poll_commands(cx).is_ready() {
             return Poll::Ready(());
         }
@@ -135,15 +144,18 @@ impl Shard {
             self.serve(place);
         }
         self.turn = turn;
+        self.save(cx);
         self.host.flush_all();
         while let Some(gone) = self.host.next_ended() {
             self.core.closed(self.host.now, gone, &mut self.host);
             self.host.finish();
             self.host.remove(gone.index());
+            self.save(cx);
             self.host.flush_all();
         }
         if let Some(leaving) = &self.leaving
             && (leaving.until <= self.host.now || self.host.len() == 0)
+            && self.is_saved(cx)
         {
             return Poll::Ready(());
         }
@@ -170,7 +182,7 @@ impl Shard {
     pub(super) fn statistics(&self) -> Statistics {
         let Self { core, host, .. } = self;
         Statistics {
-            uptime: Duration::from_millis(host.now.as_millis()),
+            uptime: Duration::from_millis(host.now.since(self.host.clock.began)),
             connections: host.len(),
             connections_accepted: self.arrivals,
             connections_refused: self.refusals,
@@ -188,6 +200,7 @@ impl Shard {
             packets_received: host.traffic.packets_received,
             packets_sent: host.traffic.packets_sent,
             messages: core.statistics(),
+            persistence: self.persistence(),
         }
     }
 
@@ -230,9 +243,11 @@ impl Shard {
             self.next_tick = Some(self.host.now + TICK);
         }
         let leaving = self.leaving.as_ref().map(|leaving| leaving.until);
-        let due = [self.core.deadline(), self.next_tick, self.sys.due, leaving];
+        let leaving = leaving.filter(|until| *until > self.host.now);
+        let saving = self.save_deadline();
+        let due = [self.core.deadline(), self.next_tick, self.sys.due, saving, leaving];
         let Some(due) = due.into_iter().flatten().min() else { return false };
-        let at = self.clock.at(due);
+        let at = self.host.clock.at(due);
         let timer = self.timer.get_or_insert_with(|| Box::pin(time::sleep_until(at)));
         if timer.deadline() != at {
             timer.as_mut().reset(at);
@@ -262,6 +277,9 @@ impl Shard {
         }
         if !connection.is_deciding() && std::mem::take(&mut connection.asks_again) {
             self.take_in(place, 0);
+        }
+        if self.host.park(place) {
+            return;
         }
         for _ in 0..READS {
             let Self { host, buffer, .. } = self;

@@ -44,6 +44,25 @@ pub struct Statistics {
     pub packets_sent: u64,
     /// What became of messages.
     pub messages: Messages,
+    /// What became of what is to be kept.
+    pub persistence: Persistence,
+}
+
+/// What a broker has saved, and could not, since it began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Persistence {
+    /// How many batches of changes have been saved.
+    pub commits: u64,
+    /// How often that, or opening the file again, has failed.
+    pub failures: u64,
+    /// Whether it has failed, and has not worked since: nothing at QoS 1 and 2 is acknowledged.
+    pub is_failing: bool,
+    /// How many records were skipped when the file was read, because they make no sense or are more than
+    /// the limits allow.
+    pub skipped: u64,
+    /// How often a file that could not be read was given another name.
+    pub set_aside: u64,
 }
 
 impl Statistics {

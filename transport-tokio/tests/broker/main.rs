@@ -9,11 +9,15 @@ mod events;
 mod exchange;
 mod hostile;
 mod inspecting;
+#[cfg(feature = "persistence")]
+mod killed;
 #[cfg(all(feature = "tls", feature = "websocket"))]
 mod layers;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod pacing;
+#[cfg(feature = "persistence")]
+mod persistence;
 mod sessions;
 mod support;
 mod sys;

@@ -1,0 +1,153 @@
+//! What of the broker has changed and is not saved, and what waits for that.
+
+// Without a file nothing is saved.
+#![cfg_attr(not(feature = "persistence"), allow(dead_code))]
+
+use std::{collections::BTreeSet, mem};
+
+use mqtt_core::broker::{Haste, Key};
+
+/// Changes since the last batch, and who waits for them.
+///
+/// *No byte leaves before the changes that it follows from are saved.* Which these are is told by the
+/// call into the broker that wrote it: whatever a call has written that told of an urgent change waits for
+/// the batch that has it, and so does what is written to the same connections, and to the one whose input
+/// it took, until then. What other calls write to others waits for nothing.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    /// The keys of the records that have changed.
+    changed: Keys,
+    /// Something waits for these.
+    pub(super) is_urgent: bool,
+    /// The call that is going on has told of an urgent change.
+    urges: bool,
+    /// The connections that it has written to, by their places.
+    written: Vec<usize>,
+    /// Those of which something waits.
+    waiting: Vec<usize>,
+}
+
+/// The keys of records, in order.
+pub(super) type Keys = BTreeSet<Box<[u8]>>;
+
+/// How much of what is written to a connection may not leave yet: so many of the last bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Held {
+    pub(super) bytes: usize,
+    /// Of these, so many of the first wait for the batch that is being saved, the others for the next.
+    sealed: usize,
+    /// Of these, so many of the last have been written by the call that is going on.
+    fresh: usize,
+    /// It follows from something that is not in a batch yet, or is being saved.
+    depends: Depends,
+    is_listed: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Depends {
+    #[default]
+    No,
+    /// On the batch that is being saved.
+    Sealed,
+    /// On the next.
+    Open,
+}
+
+/// Connections by their places.
+pub(super) trait Holders {
+    fn held(&mut self, place: usize) -> Option<&mut Held>;
+}
+
+/// With more changes than this that are not saved, nothing more is taken in.
+const MOST: usize = 1 << 18;
+
+impl Ledger {
+    /// The broker tells of a change.
+    pub(super) fn change(&mut self, key: Key<'_>, haste: Haste) {
+        self.changed.insert(key.to_bytes());
+        self.urges |= haste == Haste::Urgent;
+    }
+
+    /// A record is not as it should be.
+    pub(super) fn mend(&mut self, key: Box<[u8]>) {
+        self.changed.insert(key);
+    }
+
+    /// So many bytes have been written to a connection: they are held until the call has ended.
+    pub(super) fn wrote(&mut self, place: usize, held: &mut Held, count: usize) {
+        if count > 0 {
+            if held.fresh == 0 {
+                self.written.push(place);
+            }
+            held.fresh += count;
+            held.bytes += count;
+        }
+    }
+
+    /// The call has ended in which the input of `from` was taken. Decides what of it waits.
+    pub(super) fn end_call(&mut self, from: Option<usize>, all: &mut impl Holders) {
+        let urges = mem::take(&mut self.urges);
+        self.is_urgent |= urges;
+        let mut written = mem::take(&mut self.written);
+        if urges {
+            written.extend(from);
+        }
+        for place in written.drain(..) {
+            let Some(held) = all.held(place) else { continue };
+            if urges {
+                held.depends = Depends::Open;
+                if !mem::replace(&mut held.is_listed, true) {
+                    self.waiting.push(place);
+                }
+            } else if held.depends == Depends::No {
+                held.bytes -= held.fresh;
+            }
+            held.fresh = 0;
+        }
+        self.written = written;
+    }
+
+    /// Everything so far is to be saved in one batch: gives the keys.
+    pub(super) fn seal(&mut self, all: &mut impl Holders) -> Keys {
+        for place in &self.waiting {
+            if let Some(held) = all.held(*place) {
+                held.sealed = held.bytes;
+                held.depends = Depends::Sealed;
+            }
+        }
+        self.is_urgent = false;
+        mem::take(&mut self.changed)
+    }
+
+    /// The batch is saved. Gives the connections of which something may leave.
+    pub(super) fn saved(&mut self, all: &mut impl Holders) -> Vec<usize> {
+        let waiting = mem::take(&mut self.waiting);
+        for place in &waiting {
+            let Some(held) = all.held(*place) else { continue };
+            if held.depends == Depends::Open {
+                held.bytes -= mem::take(&mut held.sealed);
+                self.waiting.push(*place);
+            } else {
+                // What was written since follows from nothing else.
+                *held = Held::default();
+            }
+        }
+        waiting
+    }
+
+    /// The batch could not be saved: it belongs to the next.
+    pub(super) fn failed(&mut self, keys: Keys) {
+        self.changed.extend(keys);
+        self.is_urgent = true;
+    }
+
+    /// Whether nothing more is to be taken in before something has been saved.
+    pub(super) fn is_full(&self) -> bool {
+        self.changed.len() > MOST
+    }
+
+    /// Whether there is anything to be saved.
+    pub(super) fn is_empty(&self) -> bool {
+        self.changed.is_empty()
+    }
+}
