@@ -1,6 +1,8 @@
 //! The client against a broker, over two network stacks in memory.
 
 mod ends;
+mod handles;
 mod publishing;
 mod resilience;
+mod streaming;
 mod world;

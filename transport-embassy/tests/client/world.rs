@@ -85,7 +85,7 @@ pub(crate) struct World {
     pub(crate) client: Stack<'static>,
     pub(crate) server: Stack<'static>,
     pub(crate) wire: Rc<RefCell<Wire>>,
-    net: Vec<Task<'static>>,
+    pub(crate) net: Vec<Task<'static>>,
     _alone: MutexGuard<'static, ()>,
 }
 
@@ -94,7 +94,7 @@ type Device = channel::Device<'static, MTU>;
 fn stack(device: Device, host: u8) -> (Stack<'static>, embassy_net::Runner<'static, Device>) {
     let address = Ipv4Cidr::new(Ipv4Address::new(10, 0, 0, host), 24);
     let config = StaticConfigV4 { address, gateway: None, dns_servers: Default::default() };
-    let resources = Box::leak(Box::new(StackResources::<8>::new()));
+    let resources = Box::leak(Box::new(StackResources::<16>::new()));
     embassy_net::new(device, Config::ipv4_static(config), resources, u64::from(host))
 }
 
@@ -157,7 +157,7 @@ pub(crate) fn task<'t>(future: impl Future + 't) -> Task<'t> {
     Box::pin(async { drop(future.await) })
 }
 
-fn leak(len: usize) -> &'static mut [u8] {
+pub(crate) fn leak(len: usize) -> &'static mut [u8] {
     Box::leak(vec![0; len].into_boxed_slice())
 }
 
@@ -180,11 +180,11 @@ impl Wake for Flag {
 }
 
 /// Polls tasks until the story has come to its end; when nobody has anything to do, a millisecond passes.
-fn block_on<T>(tasks: Vec<Task<'_>>, story: impl Future<Output = T>) -> T {
+pub(crate) fn block_on<T>(tasks: Vec<Task<'_>>, story: impl Future<Output = T>) -> T {
     let mut story = pin!(story);
     let told = Flag::raised();
     let mut tasks: Vec<_> = tasks.into_iter().map(|task| (task, Flag::raised())).collect();
-    for _ in 0..50_000_000 {
+    for _ in 0..3_000_000 {
         for round in 0.. {
             assert!(round < 100_000, "tasks wake each other for ever");
             let mut idle = true;
