@@ -1,7 +1,8 @@
 //! MQTT 3.1.1 and 5.0 for microcontrollers: [`mqtt_core`] with embassy.
 //!
-//! A client that survives what happens to devices, and a [`broker`] for a few clients. No allocation, no
-//! unsafe code; all memory is one value that the application declares.
+//! A client that survives what happens to devices; a [`blocking`] one for where there is no executor; and a
+//! [`broker`] for a few clients. No allocation, no unsafe code; all memory is one value that the application
+//! declares.
 //!
 //! ```
 //! use embassy_net::Stack;
@@ -79,6 +80,7 @@
 #![forbid(unsafe_code)]
 
 mod alarm;
+pub mod blocking;
 pub mod broker;
 mod client;
 mod connector;

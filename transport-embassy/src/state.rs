@@ -47,6 +47,11 @@ pub(crate) struct State<R: Sizes> {
     pub(crate) broken: bool,
 }
 
+/// What there is of the protocol itself, with eight publishes under way and their bytes apart. Looked at where
+/// the budget is, on a microcontroller.
+#[cfg(target_pointer_width = "32")]
+const _: () = assert!(size_of::<Machine<Keep<mqtt_core::store::Fixed<8, 0>>>>() <= 512);
+
 /// A message that arrives in parts.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Incoming {

@@ -56,15 +56,15 @@ impl Connector for Nothing {
 }
 
 #[test]
-fn sizes() {
+fn a_client_takes_little_besides_its_buffers() {
     let mut resources = Resources::<Mqtt>::new(Version::V5, Fixed::new());
     let buffers = 5 * BYTES; // the inbox's, the outbox's, the store's
     let state = size_of_val(&resources) - buffers;
+    assert!(state <= 1_872, "{state}");
     let (_, mut runner) = resources.split(Options::default());
+    assert!(size_of_val(&runner) <= 368, "{}", size_of_val(&runner));
     let future = runner.run(Nothing);
-    println!("state {state}, runner's future {}", size_of_val(&future));
-    println!("runner {}, message {}", size_of::<transport_embassy::Runner<'_, Mqtt>>(), size_of::<Message<'_, Mqtt>>());
-    println!("{} {} {} {}", size_of::<Fixed<8,0>>(), size_of::<Subscriptions<4,32>>(), size_of::<Waiting<8>>(), size_of::<Inbox<3, 1024>>());
-    println!("{}", size_of::<mqtt_core::Client<Fixed<8,0>>>());
+    assert!(size_of_val(&future) <= 704, "{}", size_of_val(&future));
     assert_eq!(size_of::<Client<'_, Mqtt>>(), size_of::<usize>());
+    assert!(size_of::<Message<'_, Mqtt>>() <= 64);
 }
