@@ -59,7 +59,8 @@ fn find_owed(owed: &Owed, seen: &Seen<'_>, batch: u64) -> Option<(usize, Entry)>
     owed.open.iter().enumerate().find_map(|(index, message)| {
         owed.wanted.iter().find_map(|wanted| {
             let entry = Entry { retain: true, ..Entry::new(message, &[*wanted], batch) };
-            seen.is_entry(&entry).then_some((index, entry))
+            let is_it = seen.is_entry(&entry) && !message.has_expired(seen.now);
+            is_it.then_some((index, entry))
         })
     })
 }
@@ -148,11 +149,11 @@ impl Model {
         flight.sent_on = link.serial;
     }
 
+    /// What waits, is retained, or is for a group; not what has expired [MQTT-3.3.2-5].
     fn on_sent(&mut self, client: &str, to: ConnectionId, id: Option<PacketId>, seen: &Seen<'_>) {
         let entry = self.take_waiting(client, seen).or_else(|| self.take_owed(client, seen));
         let entry = entry.or_else(|| self.take_shared(client, seen));
         let entry = entry.unwrap_or_else(|| panic!("{client} is not to get {seen:?}"));
-        assert!(!entry.message.has_expired(seen.now), "{entry:?} has expired [MQTT-3.3.2-5]");
         let key = (client.to_string(), entry.message.payload.clone(), entry.qos);
         self.outcomes.entry(key).or_default().begun += 1;
         let Some(id) = id else { return };
@@ -173,7 +174,8 @@ impl Model {
         let link = self.link_of(client).map(|link| link.serial);
         let link = self.links.values().find(|other| Some(other.serial) == link);
         let session = self.sessions.get_mut(client)?;
-        let index = session.waiting.iter().position(|entry| seen.is_entry(entry))?;
+        let is_it = |entry: &Entry| seen.is_entry(entry) && !entry.message.has_expired(seen.now);
+        let index = session.waiting.iter().position(is_it)?;
         if session.waiting[index].qos > QoS::AtMostOnce {
             let batch = session.waiting[index].batch;
             let is_before = |(at, entry): &(usize, &Entry)| *at < index && entry.batch < batch;
@@ -224,7 +226,9 @@ impl Model {
         let found = self.shared.iter().enumerate().rev().find_map(|(index, shared)| {
             let own = shared.members.iter().filter(|(name, _)| name == client);
             let entries = own.map(|(_, wanted)| Entry::new(&shared.message, &[*wanted], batch));
-            entries.filter(|entry| seen.is_entry(entry)).map(|entry| (index, entry)).next()
+            let is_it =
+                |entry: &Entry| seen.is_entry(entry) && !entry.message.has_expired(seen.now);
+            entries.filter(is_it).map(|entry| (index, entry)).next()
         });
         let (index, mut entry) = found?;
         entry.group = Some(self.shared.remove(index).group);
