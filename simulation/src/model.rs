@@ -153,7 +153,7 @@ impl Model {
             return self.on_connect(now, from, version, &connect);
         }
         let link = self.links.get_mut(&from).expect("a connection");
-        link.heard = now;
+        (link.heard, link.stirred) = (now, now);
         let name = link.name.clone();
         match packet {
             Packet::Publish(delivery, publish) => self.on_publish(now, from, delivery, &publish),
@@ -313,6 +313,7 @@ impl Model {
             maximum_packet_size: connect.maximum_packet_size.filter(|_| version.is_v5()),
             keep_alive: connect.keep_alive,
             heard: now,
+            stirred: now,
             inbound_aliases: BTreeMap::new(),
             outbound_aliases: BTreeMap::new(),
             answers: [].into(),
@@ -374,14 +375,16 @@ impl Model {
     fn on_unsubscribe(&mut self, from: ConnectionId, id: PacketId, unsubscribe: &Unsubscribe<'_>) {
         let (name, version) = (self.links[&from].name.clone(), self.links[&from].version);
         let session = self.session(&name);
-        let mut reasons = Vec::new();
+        let (mut reasons, mut left) = (Vec::new(), Vec::new());
         for filter in unsubscribe.filters {
             let filter = filter.as_str();
             let was = session.subscriptions.remove(filter).is_some();
+            left.extend(was.then(|| filter.to_string()));
             let none = ReasonCode::NoSubscriptionExisted;
             reasons.push(if was { ReasonCode::Success } else { none });
             session.owed.iter_mut().filter(|owed| owed.filter == filter).for_each(Owed::end);
         }
+        left.iter().for_each(|filter| self.forget_group(filter));
         if !version.is_v5() {
             reasons.clear();
         }
@@ -456,7 +459,7 @@ impl Model {
     /// Bytes have come that are not a whole packet yet: a sign of life.
     pub fn stirred(&mut self, now: Instant, connection: ConnectionId) {
         if let Some(link) = self.links.get_mut(&connection) {
-            link.heard = now;
+            link.stirred = now;
         }
     }
 
@@ -511,10 +514,24 @@ impl Model {
 
     fn end_session(&mut self, now: Instant, name: &str) {
         let Some(session) = self.sessions.remove(name) else { return };
+        session.subscriptions.keys().for_each(|filter| self.forget_group(filter));
         if let Some(will) = session.will {
             self.publish_will(now, will);
         }
         self.inherit(name, session.flights);
+    }
+
+    /// A group without members is forgotten: another of its name need not get what was for this.
+    fn forget_group(&mut self, group: &str) {
+        if self.sessions.values().any(|session| session.subscriptions.contains_key(group)) {
+            return;
+        }
+        let shared = self.shared.iter_mut().filter(|shared| shared.group == group);
+        shared.for_each(|shared| shared.must = false);
+        let flights = self.sessions.values_mut().flat_map(|session| &mut session.flights);
+        let entries = flights.map(|flight| &mut flight.entry);
+        let own = entries.filter(|entry| entry.group.as_deref() == Some(group));
+        own.for_each(|entry| entry.must = false);
     }
 
     /// What is left to others of the messages that were for a member of a group.
@@ -539,7 +556,9 @@ impl Model {
             if let (Some(group), QoS::AtLeastOnce) = (&flight.entry.group, flight.entry.qos) {
                 let members = members(&self.sessions, group);
                 let message = &flight.entry.message;
-                self.shared.push(Shared::new(group, message, members, self.batch));
+                let mut shared = Shared::new(group, message, members, self.batch);
+                shared.must &= flight.entry.must;
+                self.shared.push(shared);
             }
         }
         self.shared.retain(|shared| !shared.members.is_empty());

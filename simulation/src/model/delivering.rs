@@ -175,7 +175,9 @@ impl Model {
         let link = self.links.values().find(|other| Some(other.serial) == link);
         let session = self.sessions.get_mut(client)?;
         let is_it = |entry: &Entry| seen.is_entry(entry) && !entry.message.has_expired(seen.now);
-        let index = session.waiting.iter().position(is_it)?;
+        // Of two that are alike the one that need not come may have been dropped.
+        let must = session.waiting.iter().position(|entry| entry.must && is_it(entry));
+        let index = must.or_else(|| session.waiting.iter().position(is_it))?;
         if session.waiting[index].qos > QoS::AtMostOnce {
             let batch = session.waiting[index].batch;
             let is_before = |(at, entry): &(usize, &Entry)| *at < index && entry.batch < batch;
@@ -195,7 +197,7 @@ impl Model {
             let mut at = 0;
             session.waiting.retain(|other| {
                 at += 1;
-                at > index || other.batch >= entry.batch
+                at > index || other.batch >= entry.batch || seen.is_entry(other)
             });
         }
         Some(entry)

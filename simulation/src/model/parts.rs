@@ -273,8 +273,10 @@ pub(super) struct Link {
     pub(super) receive_maximum: u16,
     pub(super) maximum_packet_size: Option<u32>,
     pub(super) keep_alive: u16,
-    /// When anything came last.
+    /// When a packet was taken last.
     pub(super) heard: Instant,
+    /// When anything came last.
+    pub(super) stirred: Instant,
     pub(super) inbound_aliases: BTreeMap<u16, String>,
     pub(super) outbound_aliases: BTreeMap<u16, String>,
     pub(super) answers: VecDeque<Answer>,
@@ -287,6 +289,6 @@ pub(super) struct Link {
 impl Link {
     /// Whether the client has been silent for longer than it may [MQTT-3.1.2-22].
     pub(super) fn is_silent(&self, now: Instant) -> bool {
-        self.keep_alive > 0 && now.since(self.heard) >= u64::from(self.keep_alive) * 1_500
+        self.keep_alive > 0 && now.since(self.stirred) >= u64::from(self.keep_alive) * 1_500
     }
 }

@@ -40,12 +40,16 @@ impl Model {
             // It has been taken [MQTT-4.3.3-10].
             return self.owe_answer(from, answer, Some(id), None);
         }
-        let reason = if (self.is_denied)(&topic) {
+        let is_denied = (self.is_denied)(&topic);
+        // Before 5.0 a refusal cannot be told: it goes on as if it had been taken.
+        if let (Some(id), QoS::ExactlyOnce) = (delivery.packet_id, publish.qos)
+            && !(is_denied && v5)
+        {
+            self.session(&name).inbound.insert(id);
+        }
+        let reason = if is_denied {
             ReasonCode::NotAuthorized
         } else {
-            if let (Some(id), QoS::ExactlyOnce) = (delivery.packet_id, publish.qos) {
-                self.session(&name).inbound.insert(id);
-            }
             *self.routed.entry(publish.payload.as_bytes().into()).or_default() += 1;
             let message = Message::new(now, &topic, publish);
             self.retain(now, &message);
