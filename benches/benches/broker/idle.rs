@@ -14,6 +14,9 @@ use crate::{
     subject::{Kind, Subject},
 };
 
+/// How long it may take to accept them all. rumqttd takes about a millisecond for each.
+const PATIENCE: Duration = Duration::from_secs(50);
+
 /// Resident bytes for each connection, beyond those of a broker without any.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Idle {
@@ -72,7 +75,7 @@ impl Crowd {
             // The system's queue of those to be accepted is shorter.
             let waiting = || io::Result::Ok(streams.len() + descriptors - subject.descriptors()?);
             while (streams.len() % 100 == 0 || streams.len() == size.idle) && waiting()? > 0 {
-                if start.elapsed() > Duration::from_secs(20) {
+                if start.elapsed() > PATIENCE {
                     return Err(io::Error::other("connections are not accepted"));
                 }
                 thread::sleep(Duration::from_millis(1));

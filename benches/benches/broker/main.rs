@@ -96,12 +96,9 @@ fn main() -> io::Result<()> {
     table.loads(&rounds, wanted);
     table.latency(&rounds);
     table.visits(&rounds);
-    if wanted("idle") {
-        let idle: io::Result<Vec<_>> = kinds.iter().map(|kind| idle::measure(kind, size)).collect();
-        table.idle(&idle?, idle::bare_socket(size)?);
-    }
+    let idle = if wanted("idle") { table.idle(&kinds, size) } else { Ok(()) };
     table.print();
-    Ok(())
+    idle
 }
 
 /// What is wanted, each with one broker after the other.

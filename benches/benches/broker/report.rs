@@ -1,8 +1,10 @@
 //! The results, as Markdown.
 
+use std::io;
+
 use crate::{
-    Round,
-    idle::Idle,
+    Round, Size,
+    idle::{self, Idle},
     latency::{Trips, Visits},
     load::LOADS,
     subject::Kind,
@@ -112,8 +114,11 @@ impl Table {
         );
     }
 
-    /// Connections that do nothing. `bare` is what tokio needs for a socket.
-    pub(crate) fn idle(&mut self, idle: &[Idle], bare: f64) {
+    /// Connections that do nothing: measures them, too.
+    pub(crate) fn idle(&mut self, kinds: &[Kind], size: Size) -> io::Result<()> {
+        let bare = idle::bare_socket(size)?;
+        let idle: io::Result<Vec<_>> = kinds.iter().map(|kind| idle::measure(kind, size)).collect();
+        let idle = idle?;
         // What mosquitto needs is what is aimed at.
         let most = |figure: fn(&Idle) -> f64| {
             idle.get(1).map_or_else(String::new, |idle| format!("< {:.0}", figure(idle)))
@@ -122,7 +127,7 @@ impl Table {
         self.row("idle connection, bytes", bytes(|it| it.connected), &most(|it| it.connected));
         let with = most(|it| it.subscribed);
         self.row("the same with a subscription, bytes", bytes(|it| it.subscribed), &with);
-        let Some(ours) = idle.first() else { return };
+        let Some(ours) = idle.first() else { return Ok(()) };
         self.notes.push(format!(
             "an idle connection of transport-tokio: {bare:.0} bytes are a socket of tokio's, {:.0} \
              the connection, {:.0} the session, {:.0} a subscription",
@@ -130,6 +135,7 @@ impl Table {
             ours.connected - ours.accepted,
             ours.subscribed - ours.connected,
         ));
+        Ok(())
     }
 
     pub(crate) fn print(&self) {

@@ -3,7 +3,7 @@
 use std::{io, time::Duration};
 
 use tokio::{net::TcpListener, runtime::Builder};
-use transport_tokio::broker::Broker;
+use transport_tokio::broker::{Broker, Config};
 
 /// The argument that makes the program a broker.
 pub(crate) const ARGUMENT: &str = "serve";
@@ -18,8 +18,11 @@ pub(crate) fn run(how: Option<&str>) -> io::Result<()> {
         if how == Some(BARE) {
             return accept().await;
         }
-        let builder = Broker::builder().max_connections(20_000).listen("mqtt://127.0.0.1:0");
-        let broker = builder.serve().await.map_err(io::Error::other)?;
+        // As many to a client that cannot tell as the others are told.
+        let config = Config { assumed_receive_maximum: 100, ..Config::default() };
+        let builder = Broker::builder().config(config).max_connections(20_000);
+        let broker =
+            builder.listen("mqtt://127.0.0.1:0").serve().await.map_err(io::Error::other)?;
         let url = &broker.urls()[0];
         println!("{}", url.rsplit(':').next().unwrap_or_default());
         loop {
