@@ -39,7 +39,8 @@ pub enum Overrun {
     #[default]
     Disconnect,
     /// What is too much stays in the input, with everything behind it, until something has been
-    /// acknowledged, as before 5.0; the connection ends only if that cannot be. Some brokers exceed the
+    /// acknowledged, as before 5.0. At QoS 2 only the peer can end what is acknowledged: then more is taken
+    /// as long as the store has places, and the connection ends when it has none. Some brokers exceed the
     /// Receive Maximum when they have much to catch up with, and would do so again on each connection.
     Wait,
 }
