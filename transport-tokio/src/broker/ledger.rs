@@ -151,3 +151,77 @@ impl Ledger {
         self.changed.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    impl Holders for Vec<Held> {
+        fn held(&mut self, place: usize) -> Option<&mut Held> {
+            self.get_mut(place)
+        }
+    }
+
+    /// How much is held of what was written to each.
+    fn bytes(all: &[Held]) -> Vec<usize> {
+        all.iter().map(|held| held.bytes).collect()
+    }
+
+    fn change(ledger: &mut Ledger, number: u32, haste: Haste) {
+        ledger.change(Key::Message(number), haste);
+    }
+
+    #[test]
+    fn what_an_urgent_call_writes_waits_for_its_batch() {
+        let (mut ledger, mut all) = (Ledger::default(), vec![Held::default(); 3]);
+        change(&mut ledger, 1, Haste::Urgent);
+        ledger.wrote(0, &mut all[0], 10);
+        ledger.end_call(Some(1), &mut all);
+        // Another call, to which nothing is urgent; the one whose input was taken waits, too.
+        for place in 0..3 {
+            ledger.wrote(place, &mut all[place], 1);
+        }
+        ledger.end_call(Some(2), &mut all);
+        assert_eq!(bytes(&all), [11, 1, 0]);
+
+        assert_eq!(ledger.seal(&mut all).len(), 1);
+        change(&mut ledger, 2, Haste::Urgent);
+        ledger.wrote(0, &mut all[0], 5);
+        ledger.end_call(None, &mut all);
+        ledger.wrote(1, &mut all[1], 7);
+        ledger.end_call(None, &mut all);
+        assert_eq!(bytes(&all), [16, 8, 0]);
+        assert_eq!(ledger.saved(&mut all), [0, 1]);
+        assert_eq!(bytes(&all), [5, 0, 0], "only what the next batch is waited for");
+        assert!(ledger.is_urgent);
+        assert_eq!(ledger.seal(&mut all).len(), 1);
+        assert_eq!(ledger.saved(&mut all), [0]);
+        assert_eq!(bytes(&all), [0, 0, 0]);
+    }
+
+    #[test]
+    fn nothing_waits_for_what_is_not_urgent() {
+        let (mut ledger, mut all) = (Ledger::default(), vec![Held::default(); 1]);
+        change(&mut ledger, 1, Haste::None);
+        ledger.wrote(0, &mut all[0], 10);
+        ledger.end_call(Some(0), &mut all);
+        assert_eq!((bytes(&all), ledger.is_urgent, ledger.is_empty()), (vec![0], false, false));
+    }
+
+    #[test]
+    fn what_could_not_be_saved_is_waited_for_still() {
+        let (mut ledger, mut all) = (Ledger::default(), vec![Held::default(); 1]);
+        change(&mut ledger, 1, Haste::Urgent);
+        ledger.wrote(0, &mut all[0], 10);
+        ledger.end_call(Some(0), &mut all);
+        let keys = ledger.seal(&mut all);
+        change(&mut ledger, 2, Haste::None);
+        ledger.wrote(0, &mut all[0], 1);
+        ledger.end_call(Some(0), &mut all);
+        ledger.failed(keys);
+        assert_eq!((bytes(&all), ledger.is_urgent), (vec![11], true));
+        assert_eq!(ledger.seal(&mut all).len(), 2);
+        ledger.saved(&mut all);
+        assert_eq!(bytes(&all), [0]);
+    }
+}

@@ -56,11 +56,25 @@ impl Victim {
     /// Starts it, and gives the address at which it serves.
     fn start(directory: &Path, round: u32) -> (Self, SocketAddr) {
         let mut command = Command::new(env::current_exe().unwrap());
-        command.args(["--exact", "killed::program", "--ignored", "--nocapture"]);
-        command.env(DIRECTORY, directory).env_remove(POWER);
+        command.env_remove(POWER);
         if round.is_multiple_of(2) {
             command.env(POWER, "");
         }
+        Self::run(command, directory)
+    }
+
+    /// The same, but its files cannot have more than 2 MiB.
+    #[cfg(unix)]
+    fn cramped(directory: &Path) -> (Self, SocketAddr) {
+        let mut command = Command::new("sh");
+        command.args(["-c", "trap '' XFSZ; ulimit -f 4096; exec \"$0\" \"$@\""]);
+        command.arg(env::current_exe().unwrap());
+        Self::run(command, directory)
+    }
+
+    fn run(mut command: Command, directory: &Path) -> (Self, SocketAddr) {
+        command.args(["--exact", "killed::program", "--ignored", "--nocapture"]);
+        command.env(DIRECTORY, directory);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let output = BufReader::new(child.stdout.take().unwrap());
         let victim = Self(child);
@@ -208,4 +222,49 @@ async fn killed_at_any_moment() {
     }
     println!("{sent} messages");
     drop(victim);
+}
+
+/// What cannot be saved is not acknowledged, until it can be; QoS 0 goes on meanwhile.
+#[cfg(unix)]
+#[tokio::test]
+async fn nothing_is_acknowledged_that_cannot_be_saved() {
+    bounded(async {
+        let directory = TempDir::new().unwrap();
+        let world = Arc::new(World::default());
+        let (victim, address) = Victim::cramped(directory.path());
+        *world.address.lock().unwrap() = Some(address);
+        let client = world.client("publisher", Streams::default()).await;
+        let mut publishes = JoinSet::new();
+        for number in 0..4 {
+            let topic = format!("large/{number}");
+            let publish = client.publish(&topic, vec![7; 900_000]).qos(AtLeastOnce).retain(true);
+            publishes.spawn(publish.accepted().await.unwrap());
+        }
+        let options = Options { session_expiry_interval: 0, ..named("fleeting") };
+        let other = Client::connect(&format!("mqtt://{address}"), options).await.unwrap();
+        let mut echo = other.subscribe("echo", AtMostOnce).await.unwrap();
+        for number in 0..50 {
+            other.publish("echo", number.to_string()).await.unwrap();
+            assert_eq!(next(&mut echo).await, number.to_string());
+            time::sleep(Duration::from_millis(2)).await;
+        }
+        let mut done = 0;
+        while publishes.try_join_next().is_some() {
+            done += 1;
+        }
+        assert!(done < 4, "there is no room for all of them");
+        drop(victim);
+        let (_victim, address) = Victim::start(directory.path(), 1);
+        *world.address.lock().unwrap() = Some(address);
+        while let Some(publish) = publishes.join_next().await {
+            publish.unwrap().unwrap();
+        }
+        let url = format!("mqtt://{address}");
+        let reader = Client::connect(&url, named("reader")).await.unwrap();
+        let mut all = reader.subscribe("large/+", AtLeastOnce).await.unwrap();
+        for _ in 0..4 {
+            assert_eq!(all.next().await.unwrap().payload.len(), 900_000);
+        }
+    })
+    .await;
 }
