@@ -44,6 +44,7 @@ A file of settings; other files are looked for beside it:
   password-file = \"passwords\"        # made by `mqtt passwd`
   acl-file = \"acl\"
   max-queued-messages = 10000
+  persistence = \"/var/lib/mqtt\"
   metrics = \"127.0.0.1:9641\"
   [tls]
   certificate = \"server.pem\"

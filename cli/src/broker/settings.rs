@@ -12,6 +12,7 @@ use clap::{Args, ValueEnum};
 use serde::Deserialize;
 use tracing::level_filters::LevelFilter;
 use transport_tokio::{
+    Durability,
     broker::{Broker, Builder, Config, ServeError},
     transport::{Endpoint, Scheme, rustls::ServerConfig},
 };
@@ -62,6 +63,12 @@ pub(super) struct Settings {
     /// How many bytes of them
     #[arg(long, value_name = "BYTES")]
     max_queued_bytes: Option<usize>,
+    /// Where sessions, their messages and retained messages are kept, so that they survive the broker
+    #[arg(long, value_name = "DIR")]
+    persistence: Option<PathBuf>,
+    /// What they survive besides: that the process ends, or that the power fails
+    #[arg(long, value_name = "EVENT")]
+    durability: Option<Survives>,
     /// How often the broker's numbers are published on $SYS/broker, in seconds; 0 for never
     #[arg(long, value_name = "SECONDS")]
     sys_interval: Option<u32>,
@@ -73,6 +80,14 @@ pub(super) struct Settings {
     log_level: Option<Level>,
     #[arg(skip)]
     tls: Option<Tls>,
+}
+
+/// What a change that a client was told of survives.
+#[derive(Clone, Copy, Debug, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Survives {
+    Process,
+    Power,
 }
 
 /// How much is told.
@@ -144,7 +159,7 @@ impl Plan {
             max_keep_alive "max-keep-alive", topic_alias_maximum "topic-alias-maximum",
             max_qos "max-qos", max_connections "max-connections",
             max_queued_messages "max-queued-messages", max_queued_bytes "max-queued-bytes",
-            sys_interval "sys-interval", metrics "metrics", log_level "log-level",
+            persistence "persistence", durability "durability", sys_interval "sys-interval", metrics "metrics", log_level "log-level",
         }
         if settings.listen.is_empty() {
             settings.listen.push("mqtt://127.0.0.1:1883".into());
@@ -193,6 +208,13 @@ impl Plan {
                 ));
             }
         }
+        if self.settings.allow_anonymous == Some(false) && self.settings.password_file.is_none() {
+            let what = "nobody could connect: there is no password-file";
+            return Err(self.wrong("allow-anonymous", what));
+        }
+        if self.settings.durability.is_some() && self.settings.persistence.is_none() {
+            return Err(self.wrong("durability", "of what? there is no persistence"));
+        }
         if self.settings.max_packet_size.is_some_and(|size| size < LEAST_PACKET) {
             return Err(self.wrong("max-packet-size", format_args!("less than {LEAST_PACKET}")));
         }
@@ -213,6 +235,13 @@ impl Plan {
         let mut builder = Broker::builder().config(config);
         if let Some(most) = settings.max_connections {
             builder = builder.max_connections(most.get());
+        }
+        if let Some(directory) = &settings.persistence {
+            let durability = match settings.durability {
+                Some(Survives::Process) => Durability::Process,
+                Some(Survives::Power) | None => Durability::Power,
+            };
+            builder = builder.persistence(directory, durability);
         }
         if let Some(seconds) = settings.sys_interval {
             builder = builder.sys_interval(Duration::from_secs(seconds.into()));
@@ -239,6 +268,7 @@ impl Plan {
             ServeError::Address { url, .. }
             | ServeError::Certificate { url }
             | ServeError::Bind { url, .. } => of(url),
+            ServeError::Persistence { .. } => self.wrong("persistence", error),
             error => Failure::other(error),
         }
     }
@@ -247,7 +277,8 @@ impl Plan {
 impl Settings {
     /// With all paths relative to the file.
     fn beside(mut self, file: &Document) -> Self {
-        for path in [&mut self.password_file, &mut self.acl_file].into_iter().flatten() {
+        let paths = [&mut self.password_file, &mut self.acl_file, &mut self.persistence];
+        for path in paths.into_iter().flatten() {
             *path = file.beside(path);
         }
         self.tls = self.tls.map(|tls| tls.beside(file));

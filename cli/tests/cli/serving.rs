@@ -39,6 +39,9 @@ fn settings_that_make_no_sense_are_told_with_file_line_and_key() {
         ("\n\npassword-file = 'nowhere'", 3, "password-file", "nowhere: "),
         ("acl-file = 'nowhere'", 1, "acl-file", "nowhere: "),
         ("log-level = 'loud'", 1, "log-level", "unknown variant"),
+        ("\nallow-anonymous = false", 2, "allow-anonymous", "nobody could connect"),
+        ("durability = 'power'", 1, "durability", "no persistence"),
+        ("persistence = '/dev/null'", 1, "persistence", "/dev/null"),
         ("\nmetrics = 'here'", 2, "metrics", "socket address"),
         ("\nmax-qos = \nlisten = []", 2, "max-qos", "expected"),
         ("max-qos = 1\nmax-qos = 2", 2, "max-qos", "duplicate"),
@@ -83,7 +86,7 @@ fn whoever_wants_everybody_says_so() {
         let port = broker.urls[0].rsplit(':').next().expect("a port");
         mqtt(&["pub", "-h", "127.0.0.1", "-p", port, "-t", "a", "-m", "x", "-q", "1"]).ok();
     }
-    mqtt(&["broker", "--listen", "0.0.0.0:0", "--allow-anonymous=false"]).fails(1);
+    mqtt(&["broker", "--listen", "127.0.0.1:0", "--allow-anonymous=false"]).fails(1);
     let (_directory, path) = settings("listen = ['0.0.0.0:0']\nallow-anonymous = true");
     Broker::start(&["--config", &path], 1);
 }
@@ -111,6 +114,23 @@ fn limits_are_those_that_were_given() {
     let listener = broker.listen(&[&session[..], &["-C", "3"]].concat());
     broker.run("pub", &["-t", "a", "-m", "4", "-q", "1"]).ok();
     assert_eq!(listener.ok(), "1\n2\n4\n");
+}
+
+#[test]
+fn what_is_kept_survives_the_broker() {
+    let text = "listen = ['127.0.0.1:0']\npersistence = 'kept'\ndurability = 'process'";
+    let (_directory, path) = settings(text);
+    let session = ["-i", "worker", "-c", "-q", "1", "-t", "jobs/#"];
+    let mut broker = Broker::start(&["--config", &path], 1);
+    broker.run("sub", &[&session[..], &["-E"]].concat()).ok();
+    broker.run("pub", &["-t", "jobs/1", "-m", "waits", "-q", "1"]).ok();
+    broker.run("pub", &["-t", "state", "-m", "retained", "-r", "-q", "1"]).ok();
+    broker.process.signal(Signal::SIGKILL);
+    broker.process.wait();
+
+    let broker = Broker::start(&["--config", &path], 1);
+    assert_eq!(broker.run("sub", &[&session[..], &["-C", "1"]].concat()).ok(), "waits\n");
+    assert_eq!(broker.run("sub", &["-t", "state", "-C", "1"]).ok(), "retained\n");
 }
 
 #[test]
