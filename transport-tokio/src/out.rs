@@ -11,7 +11,7 @@ const LIMIT: usize = 64 * 1024;
 /// What may be written beyond: for the machine's own packets, and small ones besides.
 const RESERVE: usize = 256 * MIN_SINK;
 
-/// The shortest payload, in bytes, that is shared instead of copied.
+/// The shortest payload, in bytes, that is shared instead of copied, by default.
 const MIN_SHARED: usize = 4 * 1024;
 
 /// What a drained buffer keeps of its capacity, in bytes: at least, and at most.
@@ -38,6 +38,8 @@ pub(crate) struct Out {
     len: usize,
     /// How much was written since the limit was passed.
     beyond: usize,
+    /// The shortest payload, in bytes, that is shared instead of copied.
+    min_shared: usize,
     /// How many packets were written since it was asked last.
     packets: u32,
     /// Bytes up to which packets are accepted; the one that passes it is accepted whole, however
@@ -56,12 +58,18 @@ impl Default for Out {
             len: 0,
             beyond: 0,
             packets: 0,
+            min_shared: MIN_SHARED,
             limit: LIMIT,
         }
     }
 }
 
 impl Out {
+    /// Shares payloads from so many bytes on.
+    pub(crate) fn sharing_from(min_shared: usize) -> Self {
+        Self { min_shared, ..Self::default() }
+    }
+
     pub(crate) const fn len(&self) -> usize {
         self.len
     }
@@ -211,7 +219,7 @@ impl Sink for Out {
     fn payload(&mut self, payload: Payload<'_>) {
         self.wrote(payload.len());
         match payload.owner() {
-            Some(owner) if owner.len() >= MIN_SHARED => {
+            Some(owner) if owner.len() >= self.min_shared => {
                 self.shared.push_back((self.bytes.len(), owner.clone()));
             }
             _ => self.bytes.extend_from_slice(payload.as_bytes()),

