@@ -17,10 +17,10 @@
 //!         client.step(now, |session, event| match event {
 //!             Event::Connected(ack) if !ack.session_present => {
 //!                 let filter = Filter::new("lamp/7").unwrap();
-//!                 let subscribe = Subscribe::from(&[Subscription::new(filter, QoS::AtLeastOnce)]);
-//!                 session.subscribe(now, &subscribe).expect("there is room at first");
+//!                 let wanted = [Subscription::new(filter, QoS::AtLeastOnce)];
+//!                 let _ = session.subscribe(now, &Subscribe::from(&wanted)); // there is room at first
 //!             }
-//!             Event::Message(message) => { /* switch the lamp, publish its state */ }
+//!             Event::Message(_) => { /* switch the lamp, publish its state */ }
 //!             _ => {}
 //!         })?;
 //!         // ...everything else that there is to do

@@ -1,5 +1,6 @@
 //! The client against a broker, over two network stacks in memory.
 
+mod broker;
 mod ends;
 mod handles;
 mod publishing;
