@@ -73,6 +73,7 @@
 //! # Features
 //!
 //! - `net` (default): TCP by `embassy-net`.
+//! - `flash`: the session in flash memory, by `embedded-storage` and `sequential-storage`.
 //! - `v3` and `v5` (default): the protocol versions.
 //! - `defmt`: `defmt::Format` for the public types, and a log of lost connections.
 
@@ -85,6 +86,8 @@ pub mod broker;
 mod client;
 mod connector;
 mod error;
+#[cfg(feature = "flash")]
+pub mod flash;
 mod inbox;
 mod input;
 mod keep;
