@@ -7,13 +7,13 @@ use crate::{
     event::{Event, Receipt},
     link::{Config, Limits, Link, Place, Taken},
     reason::ReasonCode,
-    session::{Answer, Request},
+    session::Request,
     sink::{MIN_SINK, Sink},
     store::Store,
     time::Instant,
     topic::Topic,
     wire::{
-        self, Ack, Disconnect, Header, PacketId, PacketType, Publish, SubAck, Subscribe, UnsubAck,
+        self, Disconnect, Header, PacketId, PacketType, Publish, SubAck, Subscribe, UnsubAck,
         Unsubscribe, Version,
     },
 };
@@ -376,6 +376,7 @@ impl<S: Store> Client<S> {
             self.fail(now, error, out);
             return Err(error);
         }
+        self.link.stamp(now);
         self.link.leave(input.len());
         Ok(event)
     }
@@ -413,7 +414,9 @@ impl<S: Store> Client<S> {
         }
         let mut event = None;
         self.link.ping(now, out);
-        if self.link.write_due(now, out, &mut event) {
+        let told = self.link.write_due(out, &mut event);
+        self.link.stamp(now);
+        if told {
             return Ok(event);
         }
         self.link.stall(out);
@@ -445,7 +448,7 @@ impl<S: Store> Client<S> {
         self.link.hear(now, input.len());
         self.link.ping(now, out);
         loop {
-            if self.link.write_due(now, out, event) {
+            if self.link.write_due(out, event) {
                 return Ok(());
             }
             match self.take(now, input, out, event)? {
@@ -471,16 +474,16 @@ impl<S: Store> Client<S> {
         event: Place<'_, Event<'b>>,
     ) -> Result<Taken, Error> {
         if self.link.is_receiving() {
-            return self.link.advance(now, input, out, event);
+            return self.link.advance(input, out, event);
         }
         let Some((header, body)) = Header::decode(self.link.version, input)? else {
             return Ok(Taken::More);
         };
         self.link.check_size(&header)?;
         let Some((body, rest)) = body.split_at_checked(header.remaining_length as usize) else {
-            return self.take_part(now, header, input, body, out, event);
+            return self.take_part(header, input, body, out, event);
         };
-        let taken = self.dispatch(now, header, body, out, event)?;
+        let taken = self.dispatch(header, body, out, event)?;
         if taken != Taken::Later {
             *input = rest;
             self.link.heard(now);
@@ -492,7 +495,6 @@ impl<S: Store> Client<S> {
     #[inline(never)]
     fn take_part<'b>(
         &mut self,
-        now: Instant,
         header: Header,
         input: &mut &'b [u8],
         body: &'b [u8],
@@ -509,13 +511,12 @@ impl<S: Store> Client<S> {
         if !self.is_connected() {
             return Err(Violation::UnexpectedPacket.into());
         }
-        self.link.begin(now, header, input, body, out, event)
+        self.link.begin(header, input, body, out, event)
     }
 
     #[inline]
     fn dispatch<'b>(
         &mut self,
-        now: Instant,
         header: Header,
         body: &'b [u8],
         out: &mut impl Sink,
@@ -524,19 +525,13 @@ impl<S: Store> Client<S> {
         if !self.is_connected() {
             return self.on_handshake(header, body, event);
         }
-        let answer = match header.packet_type {
-            PacketType::Publish => return self.link.on_publish(now, header, body, out, event),
-            PacketType::PubAck => Answer::Ack,
-            PacketType::PubRec => Answer::Rec,
-            PacketType::PubComp => Answer::Comp,
-            PacketType::PubRel => {
-                let (id, _) = Ack::read(self.link.version, header.packet_type, body)?;
-                return self.link.on_release(now, id, out);
+        match header.packet_type {
+            PacketType::Publish => self.link.on_publish(header, body, out, event),
+            PacketType::PubAck | PacketType::PubRec | PacketType::PubRel | PacketType::PubComp => {
+                self.link.on_step(header.packet_type, body, out, event)
             }
-            _ => return self.on_other(header, body, event),
-        };
-        let (id, ack) = Ack::read(self.link.version, header.packet_type, body)?;
-        self.link.on_ack(now, answer, id, ack, out, event)
+            _ => self.on_other(header, body, event),
+        }
     }
 
     #[inline(never)]

@@ -166,6 +166,8 @@ pub(crate) struct Link<S> {
     pub(crate) limits: Limits,
     pub(crate) timers: TimerTable,
     last_sent: Instant,
+    /// Whether something has been written since that has no time yet.
+    wrote: bool,
     last_received: Instant,
     /// Milliseconds; 0 for none.
     keep_alive: u32,
@@ -209,6 +211,7 @@ impl<S> Link<S> {
             limits: Limits::NONE,
             timers: TimerTable::new(),
             last_sent: Instant::from_millis(0),
+            wrote: false,
             last_received: Instant::from_millis(0),
             keep_alive: 0,
             maximum_packet_size: u32::MAX,
@@ -281,6 +284,7 @@ impl<S: Store> Link<S> {
         self.incoming = None;
         self.outgoing = 0;
         self.outgoing_before = 0;
+        self.wrote = false;
         self.pinged = false;
         self.ping_owed = false;
         self.due = false;
@@ -371,6 +375,14 @@ impl<S: Store> Link<S> {
         self.last_received = now;
         self.pinged = false;
         self.timers.disarm(Timer::Silence);
+    }
+
+    /// Ends whatever may have written acknowledgements, which are given no time each.
+    pub(crate) const fn stamp(&mut self, now: Instant) {
+        if self.wrote {
+            self.wrote = false;
+            self.last_sent = now;
+        }
     }
 
     /// Ends a poll that leaves so much input.

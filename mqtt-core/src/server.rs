@@ -8,7 +8,6 @@ use crate::{
     event::{Event, Message, Receipt},
     link::{Config, Limits, Link, Place, Taken},
     reason::ReasonCode,
-    session::Answer,
     sink::{MIN_SINK, Sink},
     store::Store,
     time::Instant,
@@ -397,7 +396,7 @@ impl<S: Store> Peer<S> {
     ) -> Result<(), Error> {
         self.hear(now, input.len());
         loop {
-            if self.link.write_due(now, out, request) {
+            if self.link.write_due(out, request) {
                 return Ok(());
             }
             match self.take(now, input, out, request)? {
@@ -426,7 +425,7 @@ impl<S: Store> Peer<S> {
             return Ok(Taken::Later); // it is the application's turn
         }
         if self.link.is_receiving() {
-            let taken = self.link.advance(now, input, out, request)?;
+            let taken = self.link.advance(input, out, request)?;
             if !self.link.is_receiving() {
                 self.heard(now);
             }
@@ -439,7 +438,7 @@ impl<S: Store> Peer<S> {
         self.link.check_size(&header)?;
         self.check_qos(header)?;
         let Some((body, rest)) = body.split_at_checked(header.remaining_length as usize) else {
-            return self.take_part(now, header, input, body, out, request);
+            return self.take_part(header, input, body, out, request);
         };
         let taken = self.dispatch(now, header, body, out, request)?;
         if taken != Taken::Later {
@@ -491,7 +490,6 @@ impl<S: Store> Peer<S> {
     #[inline(never)]
     fn take_part<'b>(
         &mut self,
-        now: Instant,
         header: Header,
         input: &mut &'b [u8],
         body: &'b [u8],
@@ -505,7 +503,7 @@ impl<S: Store> Peer<S> {
         if header.packet_type != PacketType::Publish {
             return Err(Violation::PacketTooLarge.into());
         }
-        self.link.begin(now, header, input, body, out, request)
+        self.link.begin(header, input, body, out, request)
     }
 
     #[inline]
@@ -517,22 +515,16 @@ impl<S: Store> Peer<S> {
         out: &mut impl Sink,
         request: Place<'_, Request<'b>>,
     ) -> Result<Taken, Error> {
-        let answer = match header.packet_type {
+        match header.packet_type {
             PacketType::Publish => {
-                let taken = self.link.on_publish(now, header, body, out, request)?;
-                return check_publish(request).map(|()| taken);
+                let taken = self.link.on_publish(header, body, out, request)?;
+                check_publish(request).map(|()| taken)
             }
-            PacketType::PubAck => Answer::Ack,
-            PacketType::PubRec => Answer::Rec,
-            PacketType::PubComp => Answer::Comp,
-            PacketType::PubRel => {
-                let (id, _) = Ack::read(self.link.version, header.packet_type, body)?;
-                return self.link.on_release(now, id, out);
+            PacketType::PubAck | PacketType::PubRec | PacketType::PubRel | PacketType::PubComp => {
+                self.link.on_step(header.packet_type, body, out, request)
             }
-            _ => return self.on_other(now, header, body, out, request),
-        };
-        let (id, ack) = Ack::read(self.link.version, header.packet_type, body)?;
-        self.link.on_ack(now, answer, id, ack, out, request)
+            _ => self.on_other(now, header, body, out, request),
+        }
     }
 
     #[inline(never)]

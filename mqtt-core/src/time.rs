@@ -36,11 +36,35 @@ impl Instant {
     }
 }
 
+/// How many seconds are begun in so many milliseconds, at most as many as fit. Divided in two steps: a
+/// division of 64 bits is a long routine on small machines.
+pub(crate) fn seconds(millis: u64) -> u32 {
+    let millis = millis.min(1_000 * u64::from(u32::MAX)) + 999;
+    let high = (millis >> 16) as u32;
+    let low = (high % 1_000) << 16 | (millis & 0xffff) as u32;
+    ((high / 1_000) << 16).saturating_add(low / 1_000)
+}
+
 impl core::ops::Add<u64> for Instant {
     type Output = Self;
 
     /// The moment `millis` milliseconds later; stops at the last representable one.
     fn add(self, millis: u64) -> Self {
         Self(self.0.saturating_add(millis))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_counts_when_it_is_begun() {
+        let longest = 1_000 * u64::from(u32::MAX);
+        let some = (0..64).flat_map(|bit| [1 << bit, (1 << bit) - 1, (1 << bit) + 999]);
+        for millis in some.chain([0, 999, 1_000, 1_001, longest - 1, longest, u64::MAX]) {
+            let expected = millis.div_ceil(1_000).min(u32::MAX.into());
+            assert_eq!(u64::from(seconds(millis)), expected, "{millis}");
+        }
     }
 }

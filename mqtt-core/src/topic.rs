@@ -337,9 +337,7 @@ macro_rules! text_traits {
             /// U+007F to U+009F. Section 1.5.4 discourages them; to refuse them is for the
             /// application.
             pub fn has_control_characters(&self) -> bool {
-                // U+0080 to U+009F are C2 80 to C2 9F, and every C2 begins a character.
-                self.0.iter().any(u8::is_ascii_control)
-                    || self.0.windows(2).any(|pair| matches!(pair, [0xc2, 0x80..=0x9f]))
+                has_control_characters(self.0)
             }
         }
 
@@ -504,6 +502,12 @@ fn common_in_word(a: &[u8; WORD], b: &[u8; WORD]) -> usize {
 #[inline(always)]
 fn skip(bytes: &[u8], n: usize) -> &[u8] {
     bytes.get(n..).unwrap_or_default()
+}
+
+pub(crate) fn has_control_characters(text: &[u8]) -> bool {
+    // U+0080 to U+009F are C2 80 to C2 9F, and every C2 begins a character.
+    text.iter().any(u8::is_ascii_control)
+        || text.windows(2).any(|pair| matches!(pair, [0xc2, 0x80..=0x9f]))
 }
 
 fn as_str(bytes: &[u8]) -> &str {

@@ -12,6 +12,7 @@ use crate::{
     error::PublishError,
     router::{GroupId, Match, Options, Recipient, Router, Subscriber},
     sink::Sink,
+    time::seconds,
     topic::Topic,
     wire::{Delivery as Sending, Head, Identifiers, PacketId, Publish, QoS, Relay},
 };
@@ -563,7 +564,7 @@ impl Left {
 impl<'m> Content<'m> {
     /// What is left of the Message Expiry Interval [MQTT-3.3.2-6].
     fn seconds_left(&self, now: Instant) -> Option<u32> {
-        self.expires.map(|at| at.since(now).div_ceil(1_000) as u32)
+        self.expires.map(|at| seconds(at.since(now)))
     }
 
     #[inline(always)]

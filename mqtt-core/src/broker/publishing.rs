@@ -51,7 +51,7 @@ impl<M: Memory> Broker<M> {
         if let (Some(receipt), Some(session)) =
             (message.receipt, self.sessions.get_mut(from.session))
         {
-            session.peer.settle(now, receipt, reason, host.sink(from.connection));
+            session.peer.settle(receipt, reason, host.sink(from.connection));
             session.note_store(&mut self.messages, host);
         }
         false

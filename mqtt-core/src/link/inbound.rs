@@ -60,7 +60,6 @@ impl<S: Store> Link<S> {
     #[inline]
     pub(crate) fn on_publish<'b, E: From<Event<'b>>>(
         &mut self,
-        now: Instant,
         header: Header,
         body: &'b [u8],
         out: &mut impl Sink,
@@ -75,7 +74,7 @@ impl<S: Store> Link<S> {
         let remaining = header.remaining_length - body.len() as u32;
         let (mut arrival, mut receipt, mut fate) = (None, None, Fate::Deliver);
         if let Some(id) = delivery.packet_id
-            && !(remaining == 0 && self.answer_at_once(now, id, publish.qos, out))
+            && !(remaining == 0 && self.answer_at_once(id, publish.qos, out))
         {
             let admission = self.admit(id, publish.qos, out)?;
             if let Admission::Later = admission {
@@ -89,7 +88,7 @@ impl<S: Store> Link<S> {
             }
         }
         if remaining == 0 {
-            self.end(now, arrival, fate, out)?;
+            self.end(arrival, fate, out)?;
         } else {
             let size = header.remaining_length;
             self.incoming = Some(Incoming { arrival, size, remaining, part: Part::Rest(fate) });
@@ -105,19 +104,13 @@ impl<S: Store> Link<S> {
     /// Answers a new message at QoS 1 if nothing has to be remembered of it, nor is of any other: what
     /// most messages undergo. Whether it has.
     #[inline(always)]
-    fn answer_at_once(
-        &mut self,
-        now: Instant,
-        id: PacketId,
-        qos: QoS,
-        out: &mut impl Sink,
-    ) -> bool {
+    fn answer_at_once(&mut self, id: PacketId, qos: QoS, out: &mut impl Sink) -> bool {
         let at_once = qos == QoS::AtLeastOnce
             && self.config.acknowledgement == Acknowledgement::Automatic
             && self.session.store().arrivals() == 0
             && self.room(out) >= ACK_WITH_REASON;
         if at_once {
-            self.write_ack(now, PacketType::PubAck, id, ReasonCode::Success, out);
+            self.write_ack(PacketType::PubAck, id, ReasonCode::Success, out);
         }
         at_once
     }
@@ -172,23 +165,18 @@ impl<S: Store> Link<S> {
     }
 
     /// A new message has arrived whole: it is answered, or held until the application does.
-    fn accept(
-        &mut self,
-        now: Instant,
-        arrival: Arrival,
-        out: &mut impl Sink,
-    ) -> Result<(), Violation> {
+    fn accept(&mut self, arrival: Arrival, out: &mut impl Sink) -> Result<(), Violation> {
         match self.config.acknowledgement {
-            Acknowledgement::Automatic => self.answer(now, arrival, out),
+            Acknowledgement::Automatic => self.answer(arrival, out),
             Acknowledgement::Manual => self.session.keep(Arrival { stage: Stage::Held, ..arrival }),
         }
     }
 
     /// A message that the application has had. If it was received on an earlier connection, its turn
     /// comes by its place on this one.
-    fn repeat(&mut self, now: Instant, id: PacketId, out: &mut impl Sink) -> Result<(), Violation> {
+    fn repeat(&mut self, id: PacketId, out: &mut impl Sink) -> Result<(), Violation> {
         match self.session.store().arrival(id) {
-            Some(kept) if kept.stage == Stage::AwaitRel => self.answer(now, kept, out),
+            Some(kept) if kept.stage == Stage::AwaitRel => self.answer(kept, out),
             Some(kept) if !kept.live => {
                 self.due = true;
                 self.session.keep(kept)
@@ -198,12 +186,7 @@ impl<S: Store> Link<S> {
     }
 
     /// Acknowledges a message: now, if it is its turn and there is room, or else later.
-    fn answer(
-        &mut self,
-        now: Instant,
-        arrival: Arrival,
-        out: &mut impl Sink,
-    ) -> Result<(), Violation> {
+    fn answer(&mut self, arrival: Arrival, out: &mut impl Sink) -> Result<(), Violation> {
         let reason = ReasonCode::Success;
         let waits = self.session.store().oldest_unanswered().is_some();
         if waits || self.room(out) < ACK_WITH_REASON {
@@ -213,13 +196,13 @@ impl<S: Store> Link<S> {
         if arrival.qos == QoS::ExactlyOnce {
             self.session.keep(Arrival { stage: Stage::AwaitRel, ..arrival })?;
         }
-        self.write_ack(now, acknowledgement(arrival.qos), arrival.id, reason, out);
+        self.write_ack(acknowledgement(arrival.qos), arrival.id, reason, out);
         Ok(())
     }
 
     /// Writes the acknowledgements whose turn it is, in order of arrival: [MQTT-4.6.0-2],
     /// [MQTT-4.6.0-3]. Whether all for which the application does not have to decide.
-    pub(super) fn write_answers(&mut self, now: Instant, out: &mut impl Sink) -> bool {
+    pub(super) fn write_answers(&mut self, out: &mut impl Sink) -> bool {
         while let Some(arrival) = self.session.store().oldest_unanswered() {
             if arrival.stage == Stage::Held {
                 return true;
@@ -228,10 +211,10 @@ impl<S: Store> Link<S> {
                 return false;
             }
             if let Stage::Answer(reason) = arrival.stage {
-                self.write_ack(now, acknowledgement(arrival.qos), arrival.id, reason, out);
+                self.write_ack(acknowledgement(arrival.qos), arrival.id, reason, out);
                 self.session.acknowledged(arrival, reason);
             } else {
-                self.complete(now, arrival.id, out);
+                self.complete(arrival.id, out);
             }
         }
         true
@@ -263,24 +246,20 @@ impl<S: Store> Link<S> {
         }
         let answer = Arrival { stage: Stage::Answer(reason), ..arrival };
         self.session.store_mut().set_arrival(answer);
-        self.due |= !self.write_answers(now, out);
+        self.due |= !self.write_answers(out);
+        self.stamp(now);
         Ok(())
     }
 
     /// A PUBREL. What cannot be answered now is remembered, so that reading goes on.
-    pub(crate) fn on_release(
-        &mut self,
-        now: Instant,
-        id: PacketId,
-        out: &mut impl Sink,
-    ) -> Result<Taken, Error> {
+    pub(super) fn on_release(&mut self, id: PacketId, out: &mut impl Sink) -> Result<Taken, Error> {
         match self.session.on_release(id) {
             Releasing::Violation => return Err(Violation::WrongAcknowledgement.into()),
             Releasing::Unknown => {
                 let reason = ReasonCode::PacketIdentifierNotFound;
-                return Ok(self.reply(now, PacketType::PubComp, id, reason, out));
+                return Ok(self.reply(PacketType::PubComp, id, reason, out));
             }
-            Releasing::Complete if self.room(out) >= ACK_WITH_REASON => self.complete(now, id, out),
+            Releasing::Complete if self.room(out) >= ACK_WITH_REASON => self.complete(id, out),
             Releasing::Complete => {
                 // In its place, which is before all that waits for the application.
                 if let Some(kept) = self.session.store().arrival(id) {
@@ -293,8 +272,8 @@ impl<S: Store> Link<S> {
         Ok(Taken::Done)
     }
 
-    fn complete(&mut self, now: Instant, id: PacketId, out: &mut impl Sink) {
-        self.write_ack(now, PacketType::PubComp, id, ReasonCode::Success, out);
+    fn complete(&mut self, id: PacketId, out: &mut impl Sink) {
+        self.write_ack(PacketType::PubComp, id, ReasonCode::Success, out);
         self.session.forget(id);
     }
 
@@ -345,7 +324,6 @@ impl<S: Store> Link<S> {
     /// `body` is what follows the fixed header.
     pub(crate) fn begin<'b, E: From<Event<'b>>>(
         &mut self,
-        now: Instant,
         header: Header,
         input: &mut &'b [u8],
         body: &'b [u8],
@@ -368,7 +346,7 @@ impl<S: Store> Link<S> {
             *input = body;
             return Ok(Taken::Done);
         }
-        let taken = self.on_publish(now, header, body, out, event)?;
+        let taken = self.on_publish(header, body, out, event)?;
         if taken != Taken::Later {
             *input = &[];
         }
@@ -378,7 +356,6 @@ impl<S: Store> Link<S> {
     /// More of the message that is arriving.
     pub(crate) fn advance<'b, E: From<Event<'b>>>(
         &mut self,
-        now: Instant,
         input: &mut &'b [u8],
         out: &mut impl Sink,
         event: Place<'_, E>,
@@ -401,7 +378,7 @@ impl<S: Store> Link<S> {
             return Ok(if waits { Taken::Later } else { Taken::More });
         }
         if ended {
-            self.end(now, incoming.arrival, fate, out)?;
+            self.end(incoming.arrival, fate, out)?;
         }
         self.incoming = (!ended).then_some(incoming);
         *input = rest;
@@ -465,16 +442,15 @@ impl<S: Store> Link<S> {
     /// All of it has arrived: what a message that arrives whole undergoes at once.
     fn end(
         &mut self,
-        now: Instant,
         arrival: Option<Arrival>,
         fate: Fate,
         out: &mut impl Sink,
     ) -> Result<(), Violation> {
         let Some(arrival) = arrival else { return Ok(()) };
         match fate {
-            Fate::Deliver => self.accept(now, arrival, out),
-            Fate::Skip => self.answer(now, arrival, out),
-            Fate::Repeated => self.repeat(now, arrival.id, out),
+            Fate::Deliver => self.accept(arrival, out),
+            Fate::Skip => self.answer(arrival, out),
+            Fate::Repeated => self.repeat(arrival.id, out),
         }
     }
 }

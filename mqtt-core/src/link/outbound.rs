@@ -164,10 +164,28 @@ impl<S: Store> Link<S> {
         self.outgoing
     }
 
-    /// A PUBACK, PUBREC or PUBCOMP.
-    pub(crate) fn on_ack<'b, E: From<Event<'b>>>(
+    /// A PUBACK, PUBREC, PUBREL or PUBCOMP.
+    #[inline]
+    pub(crate) fn on_step<'b, E: From<Event<'b>>>(
         &mut self,
-        now: Instant,
+        packet: PacketType,
+        body: &'b [u8],
+        out: &mut impl Sink,
+        event: Place<'_, E>,
+    ) -> Result<Taken, Error> {
+        let (id, ack) = Ack::read(self.version, packet, body)?;
+        let answer = match packet {
+            PacketType::PubAck => Answer::Ack,
+            PacketType::PubRec => Answer::Rec,
+            PacketType::PubComp => Answer::Comp,
+            _ => return self.on_release(id, out),
+        };
+        self.on_ack(answer, id, ack, out, event)
+    }
+
+    /// A PUBACK, PUBREC or PUBCOMP.
+    fn on_ack<'b, E: From<Event<'b>>>(
+        &mut self,
         answer: Answer,
         id: PacketId,
         ack: Ack<'b>,
@@ -191,7 +209,7 @@ impl<S: Store> Link<S> {
             Sending::Release => {
                 self.answered(id);
                 self.due = true;
-                self.release(now, out);
+                self.release(out);
                 return Ok(Taken::Done);
             }
             Sending::Ignore => return Ok(Taken::Done),
@@ -199,7 +217,7 @@ impl<S: Store> Link<S> {
             Sending::ReleaseAgain => ReasonCode::Success,
             Sending::ReleaseUnknown => ReasonCode::PacketIdentifierNotFound,
         };
-        Ok(self.reply(now, PacketType::PubRel, id, reply, out))
+        Ok(self.reply(PacketType::PubRel, id, reply, out))
     }
 
     /// A publish need not be sent again, and another may.
@@ -213,7 +231,6 @@ impl<S: Store> Link<S> {
     /// Writes an acknowledgement that is kept nowhere, if there is room.
     pub(super) fn reply(
         &mut self,
-        now: Instant,
         packet: PacketType,
         id: PacketId,
         reason: ReasonCode,
@@ -222,7 +239,7 @@ impl<S: Store> Link<S> {
         if self.room(out) < ACK_WITH_REASON {
             return Taken::Later;
         }
-        self.write_ack(now, packet, id, reason, out);
+        self.write_ack(packet, id, reason, out);
         Taken::Done
     }
 
@@ -235,7 +252,6 @@ impl<S: Store> Link<S> {
     #[inline]
     pub(super) fn write_ack(
         &mut self,
-        now: Instant,
         packet: PacketType,
         id: PacketId,
         reason: ReasonCode,
@@ -246,7 +262,7 @@ impl<S: Store> Link<S> {
         if let Some(span) = out.span(len) {
             wire::write_ack(packet, id, reason, span);
         }
-        self.last_sent = now;
+        self.wrote = true;
     }
 
     /// Writes what was held back: answers, releases, publishes to be sent again. Whether an
@@ -254,25 +270,23 @@ impl<S: Store> Link<S> {
     #[inline]
     pub(crate) fn write_due<'b, E: From<Event<'b>>>(
         &mut self,
-        now: Instant,
         out: &mut impl Sink,
         event: Place<'_, E>,
     ) -> bool {
-        self.due && self.outgoing == 0 && self.write_held_back(now, out, event)
+        self.due && self.outgoing == 0 && self.write_held_back(out, event)
     }
 
     #[inline(never)]
     fn write_held_back<'b, E: From<Event<'b>>>(
         &mut self,
-        now: Instant,
         out: &mut impl Sink,
         event: Place<'_, E>,
     ) -> bool {
-        let answered = self.write_answers(now, out);
-        if !self.release(now, out) {
+        let answered = self.write_answers(out);
+        if !self.release(out) {
             return false;
         }
-        match self.resend(now, out) {
+        match self.resend(out) {
             Resent::Event(resent) => *event = Some(resent.into()),
             Resent::Waiting => {}
             Resent::All => self.due = !answered,
@@ -281,21 +295,21 @@ impl<S: Store> Link<S> {
     }
 
     /// Sends the PUBRELs that are due, in order [MQTT-4.6.0-4]. Whether all of them.
-    fn release(&mut self, now: Instant, out: &mut impl Sink) -> bool {
+    fn release(&mut self, out: &mut impl Sink) -> bool {
         while let Some(Unsent { id, flight: Flight::AwaitComp | Flight::GivenUp(_), .. }) =
             self.session.store_mut().unsent()
         {
             if self.room(out) < ACK {
                 return false;
             }
-            self.write_ack(now, PacketType::PubRel, id, ReasonCode::Success, out);
+            self.write_ack(PacketType::PubRel, id, ReasonCode::Success, out);
             self.session.store_mut().mark_sent(id);
         }
         true
     }
 
     /// Sends publishes again, in order [MQTT-4.4.0-1] [MQTT-4.6.0-1], within the peer's limits.
-    fn resend<'b>(&mut self, now: Instant, out: &mut impl Sink) -> Resent<'b> {
+    fn resend<'b>(&mut self, out: &mut impl Sink) -> Resent<'b> {
         loop {
             if !self.session.has_quota() {
                 let waiting = self.session.store().unsent_publishes() > 0;
@@ -336,7 +350,7 @@ impl<S: Store> Link<S> {
                 if self.session.give_up(id, reason) {
                     return Resent::Event(Event::Dropped(id, reason));
                 }
-                if !self.release(now, out) {
+                if !self.release(out) {
                     return Resent::Waiting;
                 }
                 continue;
@@ -354,7 +368,7 @@ impl<S: Store> Link<S> {
                 out.payload(payload);
             }
             self.session.store_mut().mark_sent(id);
-            self.last_sent = now;
+            self.wrote = true;
         }
     }
 }

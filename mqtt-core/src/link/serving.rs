@@ -135,20 +135,14 @@ impl<S: Store> Link<S> {
     }
 
     /// Acknowledges a message: now, or when its turn has come and there is room.
-    pub(crate) fn settle(
-        &mut self,
-        now: Instant,
-        receipt: Receipt,
-        reason: ReasonCode,
-        out: &mut impl Sink,
-    ) {
+    pub(crate) fn settle(&mut self, receipt: Receipt, reason: ReasonCode, out: &mut impl Sink) {
         let held = self.session.store().arrival(receipt.id);
         let held = held.filter(|kept| kept.number == receipt.number && kept.stage == Stage::Held);
         let Some(arrival) = held else { return };
         let reason = if self.version.is_v5() { reason } else { ReasonCode::Success };
         let answer = Arrival { stage: Stage::Answer(reason), ..arrival };
         self.session.store_mut().set_arrival(answer);
-        self.due |= !self.write_answers(now, out);
+        self.due |= !self.write_answers(out);
     }
 
     /// Forgets that a message has come: it is given again.

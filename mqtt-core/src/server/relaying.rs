@@ -36,14 +36,8 @@ impl<S: Store> Peer<S> {
     }
 
     /// See [`Link::settle`].
-    pub(crate) fn settle(
-        &mut self,
-        now: Instant,
-        receipt: Receipt,
-        reason: ReasonCode,
-        out: &mut impl Sink,
-    ) {
-        self.link.settle(now, receipt, reason, out);
+    pub(crate) fn settle(&mut self, receipt: Receipt, reason: ReasonCode, out: &mut impl Sink) {
+        self.link.settle(receipt, reason, out);
     }
 
     /// The packet that was taken last will be given again, with the `left` bytes behind it: forgets it,

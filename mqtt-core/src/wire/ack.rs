@@ -1,8 +1,8 @@
 //! PUBACK, PUBREC, PUBREL and PUBCOMP: one shape.
 
 use super::{
-    DecodeError, Decoded, Encode, EncodeError, Packet, PacketId, PacketType, Properties, Version,
-    Writer,
+    DecodeError, Decoded, Encode, EncodeError, Packet, PacketId, PacketType, Properties, SMALL,
+    Version, Writer,
     leaf::{self, Parsed, be_u8},
     properties::{self, Context},
     publish::packet_id,
@@ -79,8 +79,8 @@ impl<'a> Ack<'a> {
         body: &'a [u8],
     ) -> Result<(PacketId, Self), DecodeError> {
         match bare(body) {
-            Some(id) => Ok((id, Self::default())),
-            None => Self::read_long(version, packet, body),
+            Some(id) if !SMALL => Ok((id, Self::default())),
+            _ => Self::read_long(version, packet, body),
         }
     }
 

@@ -1,6 +1,6 @@
 //! The fixed header.
 
-use super::{DecodeError, PacketType, Version, varint};
+use super::{DecodeError, PacketType, SMALL, Version, varint};
 
 /// The fixed header of a packet, validated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,15 +22,16 @@ impl Header {
     ///
     /// [`DecodeError`] if there is no such packet, its flags are not as fixed [MQTT-2.1.3-1],
     /// or its length is not a variable byte integer.
-    #[inline(always)]
+    #[cfg_attr(not(target_pointer_width = "32"), inline(always))]
+    #[cfg_attr(target_pointer_width = "32", inline(never))]
     pub fn decode(version: Version, input: &[u8]) -> Result<Option<(Self, &[u8])>, DecodeError> {
         let Some((first, after)) = input.split_first() else { return Ok(None) };
         let packet_type = match usual_packet_type(*first) {
-            Some(packet_type) => packet_type,
-            None => any_packet_type(version, *first)?,
+            Some(packet_type) if !SMALL => packet_type,
+            _ => any_packet_type(version, *first)?,
         };
         let (remaining_length, body) = match after {
-            [length @ ..0x80, body @ ..] => (u32::from(*length), body),
+            [length @ ..0x80, body @ ..] if !SMALL => (u32::from(*length), body),
             _ => match varint::decode(after)? {
                 Some((length, len)) => (length, after.get(len..).unwrap_or_default()),
                 None => return Ok(None),

@@ -3,7 +3,7 @@
 use core::fmt;
 
 use super::{DecodeError, SMALL};
-use crate::topic::{Filter, TopicError};
+use crate::topic::{self, Filter, TopicError};
 
 /// A string that may stand in a packet: well-formed UTF-8 [MQTT-1.5.4-1], no U+0000
 /// [MQTT-1.5.4-2], at most 65,535 bytes. U+FEFF is a character like any other [MQTT-1.5.4-3].
@@ -79,7 +79,7 @@ impl<'a> Text<'a> {
     /// Whether there are characters that a receiver may refuse: U+0001 to U+001F and U+007F to
     /// U+009F.
     pub fn has_control_characters(&self) -> bool {
-        self.as_str().chars().any(char::is_control)
+        topic::has_control_characters(self.0)
     }
 }
 
@@ -159,7 +159,7 @@ pub(super) fn filter(bytes: &[u8]) -> Result<Filter<'_>, DecodeError> {
 #[cold]
 #[inline(never)]
 fn check_slowly(bytes: &[u8], is_topic: bool) -> Result<(), DecodeError> {
-    if core::str::from_utf8(bytes).is_err() {
+    if !(if SMALL { is_utf8(bytes) } else { core::str::from_utf8(bytes).is_ok() }) {
         return Err(DecodeError::Utf8);
     }
     for byte in bytes {
@@ -170,6 +170,33 @@ fn check_slowly(bytes: &[u8], is_topic: bool) -> Result<(), DecodeError> {
         }
     }
     Ok(())
+}
+
+/// As `core::str::from_utf8`, which is long: for small machines.
+fn is_utf8(bytes: &[u8]) -> bool {
+    let (mut character, mut least, mut missing) = (0, 0, 0);
+    for byte in bytes {
+        let bits = u32::from(*byte);
+        if missing > 0 {
+            if byte & 0xc0 != 0x80 {
+                return false;
+            }
+            character = character << 6 | bits & 0x3f;
+            missing -= 1;
+        } else {
+            (character, least, missing) = match byte {
+                0..0x80 => (bits, 0, 0),
+                0xc0..0xe0 => (bits & 0x1f, 0x80, 1),
+                0xe0..0xf0 => (bits & 0x0f, 0x800, 2),
+                0xf0..0xf8 => (bits & 0x07, 0x1_0000, 3),
+                _ => return false,
+            };
+        }
+        if missing == 0 && (character < least || char::from_u32(character).is_none()) {
+            return false;
+        }
+    }
+    missing == 0
 }
 
 /// Whether anything but plain ASCII without U+0000 occurs, or with `wildcards` a `+` or `#`: one
@@ -247,6 +274,26 @@ mod tests {
                     assert_eq!(is_remarkable(bytes, true), odd || wildcard);
                 }
                 bytes[place] = b'a';
+            }
+        }
+    }
+
+    #[test]
+    fn the_short_way_finds_what_core_finds() {
+        let edges = [0, b'a', 0x7f, 0x80, 0x8f, 0x90, 0x9f, 0xa0, 0xbf, 0xc0, 0xc1, 0xc2, 0xdf];
+        let more =
+            [0xe0, 0xe1, 0xec, 0xed, 0xee, 0xef, 0xf0, 0xf1, 0xf3, 0xf4, 0xf5, 0xf7, 0xf8, 0xff];
+        let edges: [u8; 27] = core::array::from_fn(|i| *edges.iter().chain(&more).nth(i).unwrap());
+        let mut bytes = [0; 4];
+        for number in 0..edges.len().pow(4) {
+            let mut rest = number;
+            for byte in &mut bytes {
+                *byte = edges[rest % edges.len()];
+                rest /= edges.len();
+            }
+            for len in 0..=4 {
+                let bytes = &bytes[..len];
+                assert_eq!(is_utf8(bytes), core::str::from_utf8(bytes).is_ok(), "{bytes:02x?}");
             }
         }
     }
