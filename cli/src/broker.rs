@@ -10,7 +10,7 @@ mod tls;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use clap::Args;
-use tokio::{runtime, select};
+use tokio::{runtime, select, time::sleep};
 use transport_tokio::broker::{Broker, Builder};
 
 use crate::{failure::Failure, subscribe::signals};
@@ -57,6 +57,9 @@ An ACL file; who is not mentioned may do nothing, and `deny` comes before all el
   topic readwrite alice/#            # or read, write, deny; without a word, readwrite
   pattern write sensors/%u/%c/+      # all clients; %u is the user, %c the client identifier";
 
+/// How often it is seen whether the broker is there.
+const GLANCE: Duration = Duration::from_secs(10);
+
 /// How long clients may take note that the broker shuts down.
 const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -84,10 +87,18 @@ async fn serve(plan: Plan) -> Result<(), Failure> {
         select! {
             () = &mut ends => break,
             () = reloads.next() => guard.reload(),
+            () = ended(&broker) => return Err(Failure::other("the broker has ended by itself")),
         }
     }
     tracing::info!("shutting down");
     shut_down(&broker).await
+}
+
+/// Resolves when a broker has ended that was not told to: whoever watches this process is to know.
+async fn ended(broker: &Broker) {
+    while broker.statistics().await.is_some() {
+        sleep(GLANCE).await;
+    }
 }
 
 /// Lets a guard decide who may do what.
