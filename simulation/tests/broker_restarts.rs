@@ -254,6 +254,36 @@ fn runs() {
     assert!(restarts > 0);
 }
 
+/// What a broker writes to a client that has just come and says this, before it is killed.
+fn life(party: &mut Party<Large>, said: &[u8]) -> Vec<u8> {
+    let now = party.clock.now();
+    let connection = party.broker.open(now).expect("room");
+    party.desk.begin(connection);
+    for packet in [b"\x10\x0d\0\x04MQTT\x04\0\0\0\0\x01c".as_slice(), said] {
+        let mut input = packet;
+        party.broker.poll(now, connection, &mut input, &mut party.desk).expect("a connection");
+        Large::keep(&party.broker, &mut party.desk, false);
+    }
+    let written = party.desk.sinks[connection.index()].as_bytes().to_vec();
+    party.restart(Config::default(), 0);
+    written
+}
+
+/// An identifier whose PUBCOMP has been sent is free for another message; one whose PUBREC has been is not.
+#[test]
+fn what_was_said_about_an_identifier_holds() {
+    let mut party = Party::<Large>::new(Config::default());
+    let publish = b"\x34\x06\0\x01t\0\x07!";
+    assert_eq!(life(&mut party, publish), b"\x20\x02\0\0\x50\x02\0\x07");
+    let subscribe = b"\x82\x06\0\x01\0\x01t\0";
+    let again = [&subscribe[..], publish].concat();
+    let heard = b"\x20\x02\x01\0\x90\x03\0\x01\0\x50\x02\0\x07";
+    assert_eq!(life(&mut party, &again), heard, "it is not delivered again");
+    assert_eq!(life(&mut party, b"\x62\x02\0\x07"), b"\x20\x02\x01\0\x70\x02\0\x07");
+    let heard = b"\x20\x02\x01\0\x30\x04\0\x01t!\x50\x02\0\x07";
+    assert_eq!(life(&mut party, publish), heard, "it is another message");
+}
+
 /// The records of a broker that has some of everything, in the order of their keys.
 fn example() -> Vec<(Box<[u8]>, Vec<u8>)> {
     let mut run = (0..).map(Run::new).find_map(|mut run| {

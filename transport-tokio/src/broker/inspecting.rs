@@ -13,7 +13,9 @@ use mqtt_core::{
     broker::{Client, Retained},
 };
 
-use super::{Broker, Events, Statistics, shard::Shard};
+use tokio::sync::oneshot;
+
+use super::{Broker, Events, Statistics, ledger::Ledger, shard::Shard};
 use crate::message::{Message, PublishProperties};
 
 /// How many items an answer has at most.
@@ -130,7 +132,8 @@ impl Broker {
     }
 
     /// Publishes a message without a connection: to any topic, also those that begin with `$`, which
-    /// clients cannot publish to. Nobody is asked whether it may. Whether somebody subscribes to it.
+    /// clients cannot publish to. Nobody is asked whether it may. Whether somebody subscribes to it. What is
+    /// to be [kept](super#persistence) of it is, when this returns.
     ///
     /// ```
     /// use transport_tokio::{Message, PublishProperties, broker::Broker};
@@ -151,7 +154,11 @@ impl Broker {
     /// [`BrokerPublishError`].
     pub async fn publish(&self, message: Message) -> Result<bool, BrokerPublishError> {
         let result = self.ask(move |shard| shard.publish(&message)).await;
-        match result.unwrap_or(Err(BrokerPublishError::Ended))? {
+        let (reason, saved) = result.unwrap_or(Err(BrokerPublishError::Ended))?;
+        if let Some(saved) = saved {
+            saved.await.map_err(|_| BrokerPublishError::Ended)?;
+        }
+        match reason {
             ReasonCode::Success => Ok(true),
             ReasonCode::NoMatchingSubscribers => Ok(false),
             reason => Err(BrokerPublishError::Refused(reason)),
@@ -270,8 +277,12 @@ impl SessionInfo {
     }
 }
 
+/// What came of a message, and when it is saved.
+type Published = (ReasonCode, Option<oneshot::Receiver<()>>);
+
 impl Shard {
-    fn publish(&mut self, message: &Message) -> Result<ReasonCode, BrokerPublishError> {
+    /// What came of it, and when that is saved, if it is to be.
+    fn publish(&mut self, message: &Message) -> Result<Published, BrokerPublishError> {
         let invalid = |_| BrokerPublishError::Invalid;
         let properties = message.properties();
         let list = properties.for_packet(properties.message_expiry_interval);
@@ -285,7 +296,8 @@ impl Shard {
         };
         let reason = self.core.publish(self.host.now, &publish, &mut self.host);
         self.host.finish();
-        Ok(reason)
+        let saved = self.host.ledger.as_mut().and_then(Ledger::until_saved);
+        Ok((reason, saved))
     }
 
     fn connections(&mut self, from: usize) -> Page<ConnectionInfo> {

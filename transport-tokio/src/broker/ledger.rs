@@ -6,6 +6,7 @@
 use std::{collections::BTreeSet, mem};
 
 use mqtt_core::broker::{Haste, Key};
+use tokio::sync::oneshot;
 
 /// Changes since the last batch, and who waits for them.
 ///
@@ -25,6 +26,8 @@ pub(super) struct Ledger {
     written: Vec<usize>,
     /// Those of which something waits.
     waiting: Vec<usize>,
+    /// Who else waits for the next batch, and for the one that is being saved.
+    waiters: [Vec<oneshot::Sender<()>>; 2],
 }
 
 /// The keys of records, in order.
@@ -66,6 +69,15 @@ impl Ledger {
     pub(super) fn change(&mut self, key: Key<'_>, haste: Haste) {
         self.changed.insert(key.to_bytes());
         self.urges |= haste == Haste::Urgent;
+    }
+
+    /// Tells when what has been urgent so far is saved; nothing if nothing has been.
+    pub(super) fn until_saved(&mut self) -> Option<oneshot::Receiver<()>> {
+        let (waiter, saved) = oneshot::channel();
+        self.is_urgent.then(|| {
+            self.waiters[0].push(waiter);
+            saved
+        })
     }
 
     /// A record is not as it should be.
@@ -116,11 +128,17 @@ impl Ledger {
             }
         }
         self.is_urgent = false;
+        let [open, sealed] = &mut self.waiters;
+        sealed.append(open);
         mem::take(&mut self.changed)
     }
 
     /// The batch is saved. Gives the connections of which something may leave.
     pub(super) fn saved(&mut self, all: &mut impl Holders) -> Vec<usize> {
+        for waiter in self.waiters[1].drain(..) {
+            // Who waited may have gone.
+            let _ = waiter.send(());
+        }
         let waiting = mem::take(&mut self.waiting);
         for place in &waiting {
             let Some(held) = all.held(*place) else { continue };

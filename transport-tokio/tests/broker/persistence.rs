@@ -6,7 +6,7 @@ use mqtt_core::broker as core;
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 use tempfile::TempDir;
 use transport_tokio::{
-    Durability,
+    Durability, Message, PublishProperties,
     broker::{PersistenceError, ServeError},
 };
 
@@ -69,6 +69,21 @@ async fn sessions_queues_and_retained_messages_survive() {
             let mut state = sub.subscribe("state", AtLeastOnce).await.unwrap();
             assert_eq!(next(&mut state).await, "up");
         }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_the_program_has_published_is_kept() {
+    bounded(async {
+        let directory = TempDir::new().unwrap();
+        let broker = serve(keeping(directory.path())).await;
+        let mut message = Message::new("state", "up", PublishProperties::default());
+        message.retain = true;
+        broker.publish(message).await.unwrap();
+        drop(broker);
+        let broker = serve(keeping(directory.path())).await;
+        assert_eq!(broker.retained("state").await.unwrap().payload, "up");
     })
     .await;
 }
