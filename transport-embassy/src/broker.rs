@@ -23,7 +23,12 @@ use mqtt_core::{
     },
 };
 
-use crate::{alarm::Alarm, connector::Connector, input::is_complete, resources::now};
+use crate::{
+    alarm::Alarm,
+    connector::{Connection, Connector},
+    input::is_complete,
+    resources::now,
+};
 
 /// Who may do what.
 ///
@@ -186,7 +191,8 @@ async fn serve<C: Connector, M: Memory, A: Access, const CONNECTIONS: usize, con
     let Some(buffer) = buffer else { return };
     loop {
         match transport.connect().await {
-            Ok((mut reader, mut writer)) => {
+            Ok(mut open) => {
+                let (mut reader, mut writer) = open.split();
                 connection(inner, &mut reader, &mut writer, buffer).await;
             }
             Err(_) => Timer::after(AGAIN).await,

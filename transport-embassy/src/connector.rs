@@ -6,7 +6,7 @@ use embedded_io_async::{Error, Read, Write};
 
 /// Opens a transport to the server, as often as it takes: TCP, TLS, a modem, a serial line.
 ///
-/// Both halves are used at once. While a connection lasts, nothing that they do is abandoned half-way.
+/// While a connection lasts, nothing that its halves do is abandoned half-way.
 ///
 /// ```
 /// use embedded_io_async::{ErrorType, Read, Write};
@@ -24,8 +24,7 @@ use embedded_io_async::{Error, Read, Write};
 ///
 /// impl Connector for Uart {
 ///     type Error = core::convert::Infallible;
-///     type Reader<'c> = &'c mut Rx;
-///     type Writer<'c> = &'c mut Tx;
+///     type Connection<'c> = (&'c mut Rx, &'c mut Tx);
 ///
 ///     async fn connect(&mut self) -> Result<(&mut Rx, &mut Tx), Self::Error> {
 ///         Ok((&mut self.0, &mut self.1))
@@ -35,20 +34,13 @@ use embedded_io_async::{Error, Read, Write};
 pub trait Connector {
     /// Why it could not be opened.
     type Error: Error;
-    /// What is received.
-    type Reader<'c>: Read
-    where
-        Self: 'c;
-    /// What is sent. It is flushed when there is nothing more to write, so flushing should not wait for
-    /// the other side.
-    type Writer<'c>: Write
+    /// What is opened.
+    type Connection<'c>: Connection
     where
         Self: 'c;
 
     /// Opens the transport. Dropped if that takes [too long](crate::Options::connect_timeout).
-    fn connect(
-        &mut self,
-    ) -> impl Future<Output = Result<(Self::Reader<'_>, Self::Writer<'_>), Self::Error>>;
+    fn connect(&mut self) -> impl Future<Output = Result<Self::Connection<'_>, Self::Error>>;
 
     /// The connection is over: sends what was written last, and closes. Dropped after two seconds.
     fn close(&mut self) -> impl Future<Output = ()> {
@@ -56,18 +48,45 @@ pub trait Connector {
     }
 }
 
+/// A transport that is open: two halves that are used at once. A pair of halves is one.
+pub trait Connection {
+    /// What is received. It ends by giving no bytes.
+    type Reader<'h>: Read
+    where
+        Self: 'h;
+    /// What is sent. It is flushed when there is nothing more to write, so flushing should not wait for
+    /// the other side.
+    type Writer<'h>: Write
+    where
+        Self: 'h;
+
+    /// Its halves.
+    fn split(&mut self) -> (Self::Reader<'_>, Self::Writer<'_>);
+}
+
+impl<R: Read, W: Write> Connection for (R, W) {
+    type Reader<'h>
+        = &'h mut R
+    where
+        Self: 'h;
+    type Writer<'h>
+        = &'h mut W
+    where
+        Self: 'h;
+
+    fn split(&mut self) -> (&mut R, &mut W) {
+        (&mut self.0, &mut self.1)
+    }
+}
+
 impl<C: Connector> Connector for &mut C {
     type Error = C::Error;
-    type Reader<'c>
-        = C::Reader<'c>
-    where
-        Self: 'c;
-    type Writer<'c>
-        = C::Writer<'c>
+    type Connection<'c>
+        = C::Connection<'c>
     where
         Self: 'c;
 
-    async fn connect(&mut self) -> Result<(Self::Reader<'_>, Self::Writer<'_>), Self::Error> {
+    async fn connect(&mut self) -> Result<Self::Connection<'_>, Self::Error> {
         (**self).connect().await
     }
 

@@ -107,7 +107,7 @@ mod transmit;
 mod waiting;
 
 pub use client::{Client, Watch};
-pub use connector::Connector;
+pub use connector::{Connection, Connector};
 pub use error::{AcknowledgeError, ConnectionError, Cut, PublishError, SubscribeError};
 pub use inbox::{Inbox, InboxSize};
 pub use message::{Message, Payload};

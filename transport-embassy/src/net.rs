@@ -100,12 +100,8 @@ impl core::fmt::Debug for Tcp<'_> {
 
 impl<'d> Connector for Tcp<'d> {
     type Error = Error;
-    type Reader<'c>
-        = Reader<'c>
-    where
-        Self: 'c;
-    type Writer<'c>
-        = Writer<'c>
+    type Connection<'c>
+        = (Reader<'c>, Writer<'c>)
     where
         Self: 'c;
 
@@ -157,12 +153,8 @@ impl core::fmt::Debug for Listener<'_> {
 
 impl Connector for Listener<'_> {
     type Error = Error;
-    type Reader<'c>
-        = Reader<'c>
-    where
-        Self: 'c;
-    type Writer<'c>
-        = Writer<'c>
+    type Connection<'c>
+        = (Reader<'c>, Writer<'c>)
     where
         Self: 'c;
 

@@ -8,7 +8,7 @@ use embedded_io_async::Error as _;
 use mqtt_core::{EncodeError, Error, Instant, SendError};
 
 use crate::{
-    connector::Connector,
+    connector::{Connection, Connector},
     error::ConnectionError,
     options::{Options, Random, Reconnect},
     receive::Receiver,
@@ -154,8 +154,8 @@ impl<'a, R: Sizes> Runner<'a, R> {
         }
         self.resources.with(|state| state.set_status(Status::Connecting));
         let opening = with_timeout(self.options.connect_timeout, connector.connect());
-        let (mut reader, mut writer) = match select(opening, told(self.resources)).await {
-            Either::First(Ok(Ok(halves))) => halves,
+        let mut connection = match select(opening, told(self.resources)).await {
+            Either::First(Ok(Ok(connection))) => connection,
             Either::First(Ok(Err(error))) => {
                 return ConnectionError::Transport(error.kind()).into();
             }
@@ -165,6 +165,7 @@ impl<'a, R: Sizes> Runner<'a, R> {
         if let Err(error) = self.begin() {
             return error.into();
         }
+        let (mut reader, mut writer) = connection.split();
         let mut transmitter = Transmitter::new(self.resources);
         let discards = self.discards();
         let receiving = self.receiver.receive(&mut reader, discards);

@@ -47,8 +47,7 @@ impl Write for Nothing {
 
 impl Connector for Nothing {
     type Error = Infallible;
-    type Reader<'c> = Self;
-    type Writer<'c> = Self;
+    type Connection<'c> = (Self, Self);
 
     async fn connect(&mut self) -> Result<(Self, Self), Infallible> {
         Ok((Self, Self))
