@@ -114,6 +114,10 @@ pub struct Config {
     pub retained_messages: usize,
     /// See [`retained_messages`](Self::retained_messages).
     pub retained_bytes: usize,
+    /// How many bytes the will of one client may have, its topic and properties included. One that has
+    /// more is refused with its CONNECT, with
+    /// [`QuotaExceeded`](crate::ReasonCode::QuotaExceeded).
+    pub will_bytes: usize,
     /// How many sessions there may be, connected ones included: as many as clients, with those that
     /// are away.
     pub sessions: usize,
@@ -144,7 +148,8 @@ pub enum Overflow {
     /// The one that comes.
     #[default]
     DropNewest,
-    /// The one that has waited for longest.
+    /// The one that has waited for longest. When there is no memory, only if it goes by that: if others wait
+    /// for it who are not to get the new one, it is the new one that is dropped.
     DropOldest,
 }
 
@@ -180,6 +185,7 @@ impl Config {
         overflow: Overflow::DropNewest,
         retained_messages: 100_000,
         retained_bytes: 64 * 1024 * 1024,
+        will_bytes: 16 * 1024,
         sessions: 20_000,
         crowding: Crowding::Refuse,
         control_characters: false,

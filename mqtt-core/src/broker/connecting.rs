@@ -3,7 +3,8 @@
 use heapless::String;
 
 use super::{
-    Action, Broker, ConnectionId, Crowding, End, Host, Memory, Notice, State, Verdict, Wait,
+    Action, Broker, Config, ConnectionId, Crowding, End, Host, Memory, Notice, State, Verdict,
+    Wait,
     memory::{Alarms, Names, Slab},
     message::{Content, MessageId, Messages, Use},
     recording::{Haste, records, release},
@@ -78,7 +79,6 @@ impl<M: Memory> Broker<M> {
             };
             (Action::Authenticate(self.step(version, &connect, body)?), rest)
         };
-        let taken = input.len() - rest.len();
         let mut verdict = self.ask(from, &action, host);
         let identity = verdict.identity();
         if let (Some(identity), Some(will)) = (identity, &connect.will) {
@@ -94,15 +94,8 @@ impl<M: Memory> Broker<M> {
                 self.admit(now, from, version, &connect, identity.unwrap_or(0), host)
             }
             Verdict::Continue if connect.authentication.is_some() => {
-                if !challenge(from, version, &connect, host)? {
-                    self.set_decided(from, verdict);
-                    return Ok(false);
-                }
-                let until = now + u64::from(self.config.connect_timeout);
-                self.set_state(from, State::Handshake { until: Some(until), seen: taken });
-                self.handshakes.clear(from.place);
-                self.handshakes.set(from.place, tick_after(until));
-                Ok(true)
+                let taken = input.len() - rest.len();
+                self.go_on(now, from, version, &connect, taken, host)
             }
             Verdict::Later => {
                 let seen = if seen == 0 { 0 } else { seen.max(connect_len) };
@@ -115,16 +108,37 @@ impl<M: Memory> Broker<M> {
                 host.answer(from, |sink, answer| {
                     server::refuse(version, &connect, reason, answer, sink);
                 });
-                let client_id = connect.client_id.as_bytes();
-                host.notice(&Notice::Refused { connection: from, client_id, reason });
-                self.end_connection(now, from, End::Lost, host);
-                Ok(false)
+                self.end_refused(now, from, &connect, reason, host)
             }
             Verdict::Continue => {
                 let reason = ReasonCode::BadAuthenticationMethod;
                 self.refuse(now, from, version, &connect, reason, host)
             }
         }
+    }
+
+    /// Asks a client for another step of enhanced authentication, with so much of its input looked at.
+    /// Whether it was asked: if there is no room, it has no more time for that than it had.
+    fn go_on(
+        &mut self,
+        now: Instant,
+        from: ConnectionId,
+        version: Version,
+        connect: &Connect<'_>,
+        taken: usize,
+        host: &mut impl Host,
+    ) -> Result<bool, Error> {
+        let State::Handshake { until, seen } = self.state(from) else { return Ok(false) };
+        let sent = challenge(from, version, connect, host)?;
+        let fresh = now + u64::from(self.config.connect_timeout);
+        let (until, seen) = if sent { (fresh, taken) } else { (until.unwrap_or(fresh), seen) };
+        if !sent {
+            self.set_decided(from, Verdict::Continue);
+        }
+        self.set_state(from, State::Handshake { until: Some(until), seen });
+        self.handshakes.clear(from.place);
+        self.handshakes.set(from.place, tick_after(until));
+        Ok(sent)
     }
 
     /// The body of the packet at the front, which is to be of this type, and what follows it.
@@ -177,6 +191,9 @@ impl<M: Memory> Broker<M> {
         if odd || will.topic.starts_with_dollar() || M::Topic::new(will.topic.as_bytes()).is_err() {
             return Some(ReasonCode::TopicNameInvalid);
         }
+        if M::Messages::measure(&kept(will), Identifiers::NONE) > self.config.will_bytes {
+            return Some(ReasonCode::QuotaExceeded);
+        }
         (will.qos > self.config.maximum_qos).then_some(ReasonCode::QoSNotSupported)
     }
 
@@ -191,6 +208,18 @@ impl<M: Memory> Broker<M> {
         host: &mut impl Host,
     ) -> Result<bool, Error> {
         server::refuse(version, connect, reason, &Answer::default(), host.sink(from));
+        self.end_refused(now, from, connect, reason, host)
+    }
+
+    /// Ends the connection of a client that has been refused.
+    fn end_refused(
+        &mut self,
+        now: Instant,
+        from: ConnectionId,
+        connect: &Connect<'_>,
+        reason: ReasonCode,
+        host: &mut impl Host,
+    ) -> Result<bool, Error> {
         let client_id = connect.client_id.as_bytes();
         host.notice(&Notice::Refused { connection: from, client_id, reason });
         self.end_connection(now, from, End::Lost, host);
@@ -214,6 +243,10 @@ impl<M: Memory> Broker<M> {
             self.tick_session(now, place, host); // its time may be over
         }
         let found = self.find(hash, name);
+        let full = ReasonCode::QuotaExceeded;
+        if !self.has_room_for_will(connect, found) {
+            return self.refuse(now, from, version, connect, full, host);
+        }
         if let Some(place) = found {
             self.take_over(now, place, connect.clean_start, host);
             if connect.clean_start {
@@ -223,61 +256,84 @@ impl<M: Memory> Broker<M> {
         let found = found.filter(|place| self.sessions.get(*place).is_some());
         let resumed = found.is_some();
         let Some(place) = found.or_else(|| self.create(now, hash, name, host)) else {
-            return self.refuse(now, from, version, connect, ReasonCode::QuotaExceeded, host);
+            return self.refuse(now, from, version, connect, full, host);
         };
-        let will = match &connect.will {
-            Some(will) => match self.keep_will(will) {
-                Some(will) => Some(will),
-                None => {
-                    self.end_if_new(now, place, resumed, host);
-                    let reason = ReasonCode::QuotaExceeded;
-                    return self.refuse(now, from, version, connect, reason, host);
-                }
-            },
-            None => None,
-        };
+        let will = connect.will.as_ref().map(|will| self.keep_will(will));
+        if let Some(None) = will {
+            self.end_if_new(now, place, resumed, host);
+            return self.refuse(now, from, version, connect, full, host);
+        }
         let assigned = assigned.as_ref().and_then(|name| Text::new(name).ok());
         let terms = self.terms(version, connect, resumed, assigned);
-        let expiry = self.expiry(version, connect);
-        let Some(session) = self.sessions.get_mut(place) else { return Ok(false) };
-        session.peer.open(now);
-        session.peer.greet(version, connect);
-        session.peer.bound(self.config.in_flight);
-        let peer = &mut session.peer;
-        let accepted = host.answer(from, |sink, answer| {
-            let full = peer.accept(now, &answer.complete(&terms), sink);
-            full.or_else(|_| peer.accept(now, &answer.brief().complete(&terms), sink))
-        });
-        if accepted.is_err() {
+        if !self.welcome(now, from, place, (version, connect, &terms), host) {
             // Not even this fits what the client takes, or the sink.
-            session.peer.closed();
-            if let Some(will) = will {
+            if let Some(Some(will)) = will {
                 release(&mut self.messages, will.message, Use::Standing, host);
             }
             self.end_if_new(now, place, resumed, host);
             self.end_connection(now, from, End::Lost, host);
             return Ok(false);
         }
-        session.connection = Some(from);
-        session.identity = identity;
-        session.ends = None;
+        if let Some(session) = self.sessions.get_mut(place) {
+            session.identity = identity;
+            session.will = will.flatten();
+            session.expiry = self.config.expiry(version, connect);
+        }
+        self.settle_down(from, place, &terms, connect, host);
+        Ok(true)
+    }
+
+    /// Tells a client that it is let in, on these terms. Whether there was room for that.
+    fn welcome(
+        &mut self,
+        now: Instant,
+        from: ConnectionId,
+        place: u32,
+        (version, connect, terms): (Version, &Connect<'_>, &ConnAck<'_>),
+        host: &mut impl Host,
+    ) -> bool {
+        let Some(session) = self.sessions.get_mut(place) else { return false };
+        let peer = &mut session.peer;
+        peer.open(now);
+        peer.greet(version, connect);
+        peer.bound(self.config.in_flight);
+        let accepted = host.answer(from, |sink, answer| {
+            let full = peer.accept(now, &answer.complete(terms), sink);
+            full.or_else(|_| peer.accept(now, &answer.brief().complete(terms), sink))
+        });
+        if accepted.is_err() {
+            peer.closed();
+        }
+        accepted.is_ok()
+    }
+
+    /// A session has a connection.
+    fn settle_down(
+        &mut self,
+        from: ConnectionId,
+        place: u32,
+        terms: &ConnAck<'_>,
+        connect: &Connect<'_>,
+        host: &mut impl Host,
+    ) {
         self.absent.clear(place);
-        session.will = will;
-        session.expiry = expiry;
+        self.handshakes.clear(from.place);
+        self.set_state(from, State::Open(place));
+        let Some(session) = self.sessions.get_mut(place) else { return };
+        session.connection = Some(from);
+        session.ends = None;
+        let is_recorded = session.expiry > 0;
         host.notice(&Notice::Connected {
             connection: from,
             client_id: session.name.as_bytes(),
-            version,
+            version: session.peer.version(),
             keep_alive: terms.server_keep_alive.unwrap_or(connect.keep_alive),
             clean_start: connect.clean_start,
-            session_present: resumed,
+            session_present: terms.session_present,
         });
-        self.set_recorded(place, expiry > 0, host);
+        self.set_recorded(place, is_recorded, host);
         self.note_store(place, host);
         self.note_session(place, Haste::Urgent, host);
-        self.set_state(from, State::Open(place));
-        self.handshakes.clear(from.place);
-        Ok(true)
     }
 
     fn end_if_new(&mut self, now: Instant, place: u32, resumed: bool, host: &mut impl Host) {
@@ -343,6 +399,7 @@ impl<M: Memory> Broker<M> {
             subscriptions: 0,
             filter_bytes: 0,
             replays: M::replays(),
+            rests_until: Instant::from_millis(0),
             resend: None,
             expiry: 0,
             ends: None,
@@ -383,7 +440,7 @@ impl<M: Memory> Broker<M> {
         assigned_client_identifier: Option<Text<'t>>,
     ) -> ConnAck<'t> {
         let config = &self.config;
-        let expiry = self.expiry(version, connect);
+        let expiry = self.config.expiry(version, connect);
         let most = config.keep_alive_maximum;
         let lower = most > 0 && (connect.keep_alive == 0 || connect.keep_alive > most);
         let information = config.response_information;
@@ -405,24 +462,20 @@ impl<M: Memory> Broker<M> {
         }
     }
 
-    /// Seconds that the session outlives its connection.
-    fn expiry(&self, version: Version, connect: &Connect<'_>) -> u32 {
-        let most = self.config.session_expiry_maximum;
-        match version.is_v5() {
-            true => connect.session_expiry_interval.min(most),
-            false if connect.clean_start => 0,
-            false => most,
-        }
+    /// Whether there is room for a client's will, perhaps in place of the one of the session that it has.
+    fn has_room_for_will(&self, connect: &Connect<'_>, found: Option<u32>) -> bool {
+        let Some(will) = &connect.will else { return true };
+        let size = M::Messages::measure(&kept(will), Identifiers::NONE);
+        let old = found.and_then(|place| self.sessions.get(place)?.will);
+        self.messages.has_room(size, Use::Standing)
+            || old.is_some_and(|old| self.messages.has_room_without(old.message, size))
     }
 
     fn keep_will(&mut self, will: &wire::Will<'_>) -> Option<Will> {
-        let wire::Will { topic, payload, qos, retain, properties } = *will;
-        let content =
-            Content { topic, payload: payload.into(), properties, qos, retain, expires: None };
         let message: MessageId =
-            self.messages.insert(&content, Identifiers::NONE, Use::Standing)?;
-        let delay = properties.will_delay_interval().unwrap_or(0);
-        let expiry = properties.message_expiry_interval();
+            self.messages.insert(&kept(will), Identifiers::NONE, Use::Standing)?;
+        let delay = will.properties.will_delay_interval().unwrap_or(0);
+        let expiry = will.properties.message_expiry_interval();
         Some(Will { message, delay, expiry, due: None })
     }
 
@@ -518,6 +571,24 @@ impl<M: Memory> Broker<M> {
             connection.state = state;
         }
     }
+}
+
+impl Config {
+    /// Seconds that a session outlives its connection.
+    fn expiry(&self, version: Version, connect: &Connect<'_>) -> u32 {
+        let most = self.session_expiry_maximum;
+        match version.is_v5() {
+            true => connect.session_expiry_interval.min(most),
+            false if connect.clean_start => 0,
+            false => most,
+        }
+    }
+}
+
+/// A will as it is kept: its time has not begun.
+fn kept<'a>(will: &wire::Will<'a>) -> Content<'a> {
+    let wire::Will { topic, payload, qos, retain, properties } = *will;
+    Content { topic, payload: payload.into(), properties, qos, retain, expires: None }
 }
 
 /// A will is a publish that the client may make one day.

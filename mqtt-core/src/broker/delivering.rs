@@ -100,7 +100,7 @@ impl<M: Memory> Broker<M> {
             recipient.options().no_local && publisher == Some(recipient.subscriber().0)
         };
         let all = || router.matches(topic);
-        delivering.make_room(routing, all, host);
+        delivering.make_room(routing, all, stamp, host);
         let mut found = all();
         let (Some(first), second) = (found.next(), found.next()) else { return false };
         let mut any = false;
@@ -114,7 +114,7 @@ impl<M: Memory> Broker<M> {
             }
             return any;
         }
-        *stamp = stamp.wrapping_add(1).max(1);
+        next_stamp(stamp);
         identified.clear();
         all().filter(|found| found.group.is_none()).for_each(|found| {
             let theirs = found.recipients.iter().filter(|recipient| !is_own(recipient));
@@ -269,11 +269,14 @@ struct Delivering<'b, M: Memory> {
 
 impl<M: Memory> Delivering<'_, M> {
     /// Under [`Overflow::DropOldest`], if there is no memory for a message, those whom it is for lose
-    /// what has waited for longest, one each, until there is or none of them has any.
+    /// what has waited for longest, one each, until there is or none of them has any: if that is for
+    /// one of them alone, or all whom it is for are among them. What others wait for stays, since to
+    /// drop it would make no room.
     fn make_room<'r, I: Iterator<Item = Match<'r>>>(
         &mut self,
         routing: &Routing<'_>,
         found: impl Fn() -> I,
+        stamp: &mut u32,
         host: &mut impl Host,
     ) {
         if self.config.overflow == Overflow::DropNewest || routing.qos == QoS::AtMostOnce {
@@ -283,16 +286,39 @@ impl<M: Memory> Delivering<'_, M> {
             (Some(given), _) => M::Messages::measure(given, Identifiers::NONE),
             (None, kept) => kept.map_or(0, |kept| self.messages.size(kept)),
         };
-        let mut any = true;
-        while any && !self.messages.has_room(size, Use::Waiting) {
-            any = false;
-            for found in found().filter(|found| found.group.is_none()) {
-                for recipient in found.recipients {
-                    let session = self.sessions.get_mut(recipient.subscriber().0);
-                    any |= session.is_some_and(|session| {
-                        session.drop_oldest(self.messages, self.statistics, host)
-                    });
+        let all = || {
+            let plain = found().filter(|found| found.group.is_none());
+            plain.flat_map(|found| found.recipients).map(|recipient| recipient.subscriber().0)
+        };
+        while !self.messages.has_room(size, Use::Waiting) {
+            let (mut any, mut shared) = (false, None);
+            next_stamp(stamp);
+            for place in all() {
+                let session = self.sessions.get_mut(place);
+                let Some(session) = session.filter(|session| session.stamp != *stamp) else {
+                    continue;
+                };
+                session.stamp = *stamp; // it may be found again
+                any |= session.drop_oldest(self.messages, self.statistics, host, is_for_one);
+                let oldest = session.oldest().map(|(_, oldest)| oldest.message);
+                shared = match (shared, oldest) {
+                    (None, Some(oldest)) => Some((oldest, 1)),
+                    (Some((message, count)), Some(oldest)) if message == oldest => {
+                        Some((message, count + 1))
+                    }
+                    (shared, _) => shared,
+                };
+            }
+            match shared {
+                _ if any => {}
+                Some((message, count)) if count == self.messages.deliveries(message) => {
+                    for place in all() {
+                        let Some(session) = self.sessions.get_mut(place) else { continue };
+                        let is_it = |_: &M::Messages, oldest| oldest == message;
+                        session.drop_oldest(self.messages, self.statistics, host, is_it);
+                    }
                 }
+                _ => return,
             }
         }
     }
@@ -410,7 +436,7 @@ impl<M: Memory> Delivering<'_, M> {
         let mut message = routing.user(wish.identifiers, user, *messages);
         while message.is_none()
             && config.overflow == Overflow::DropOldest
-            && session.drop_oldest(*messages, statistics, host)
+            && session.drop_oldest(*messages, statistics, host, is_for_one)
         {
             message = routing.user(wish.identifiers, user, *messages);
         }
@@ -449,6 +475,16 @@ impl<M: Memory> Delivering<'_, M> {
             }
         }
     }
+}
+
+/// Another number than sessions are marked with.
+fn next_stamp(stamp: &mut u32) {
+    *stamp = stamp.wrapping_add(1).max(1);
+}
+
+/// Whether a message has one delivery only: without that it goes.
+fn is_for_one(messages: &impl Messages, message: MessageId) -> bool {
+    messages.deliveries(message) == 1
 }
 
 /// A number that grows by one for each message of a group.

@@ -43,8 +43,10 @@ pub trait Sealed: Sized {
     type Messages: Messages;
     type Deliveries: Queue<Delivery>;
     type Replays: Queue<Replay>;
-    /// What is answered to one SUBSCRIBE or UNSUBSCRIBE.
+    /// What is answered to one SUBSCRIBE.
     type Reasons: Queue<ReasonCode> + Default;
+    /// Which filters of one UNSUBSCRIBE there were.
+    type Ended: Queue<usize> + Default;
     /// The identifiers of all subscriptions that a topic is for.
     type Identified: Queue<Identified>;
     /// By the places of sessions, and of connections.
@@ -137,6 +139,7 @@ impl<const C: usize, const S: usize, const F: usize, const M: usize, const B: us
     type Deliveries = Vec<Delivery, QUEUE>;
     type Replays = Vec<Replay, S>;
     type Reasons = Vec<ReasonCode, FILTERS>;
+    type Ended = Vec<usize, S>;
     type Identified = Vec<Identified, S>;
     type Alarms = Clocks<C>;
     type Handshakes = Clocks<C, SPARE>;

@@ -238,6 +238,10 @@ impl Head {
         }
     }
 
+    const fn deliveries(&self) -> u32 {
+        self.users[Use::Waiting.index()]
+    }
+
     /// The number of bytes before the payload.
     fn len(&self) -> usize {
         usize::from(self.topic) + self.properties as usize
@@ -304,6 +308,9 @@ pub(super) trait Messages {
     /// There is one user more, if there is room.
     #[must_use]
     fn share(&mut self, id: MessageId, user: Use) -> bool;
+
+    /// How many deliveries there are of a message.
+    fn deliveries(&self, id: MessageId) -> u32;
 
     /// When a message expires.
     fn expires(&self, id: MessageId) -> Option<Instant>;
@@ -438,6 +445,10 @@ impl<const MESSAGES: usize, const BYTES: usize> Messages for Arena<MESSAGES, BYT
 
     fn may_wait(&self) -> bool {
         self.ledger.may_wait()
+    }
+
+    fn deliveries(&self, id: MessageId) -> u32 {
+        self.slot(id).map_or(0, |slot| slot.head.deliveries())
     }
 
     fn expires(&self, id: MessageId) -> Option<Instant> {

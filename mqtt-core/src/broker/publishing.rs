@@ -6,6 +6,7 @@ use super::{
     message::{Content, MessageId, Messages, Use},
     recording::release,
     session::{Delivery, Replay, Subject},
+    tick_after,
 };
 use crate::{
     Instant,
@@ -17,7 +18,8 @@ use crate::{
     wire::{Identifiers, PacketType, QoS},
 };
 
-/// How many retained messages are looked at in one go for new subscriptions.
+/// How many retained messages are looked at in one go for a session's new subscriptions. It goes on by the
+/// clock, however often the client comes by.
 const LOOKS: u32 = 10_000;
 
 impl<M: Memory> Broker<M> {
@@ -255,6 +257,7 @@ impl<M: Memory> Broker<M> {
         while let Some(session) = self.sessions.get(place)
             && session.connection.is_some()
             && !session.is_behind()
+            && session.rests_until <= now
             && let Some(replay) = session.replays.get(0).copied()
         {
             let subscriber = Subscriber(place);
@@ -272,6 +275,9 @@ impl<M: Memory> Broker<M> {
                 }
                 Some((Found::Looked(next), _)) => {
                     self.set_replay(place, next);
+                    if let Some(session) = self.sessions.get_mut(place) {
+                        session.rests_until = tick_after(now);
+                    }
                     return self.wake(place, now);
                 }
                 // All of them, or the client has unsubscribed.

@@ -4,7 +4,7 @@ use super::{
     Config, Host, Memory, Overflow, Statistics,
     delivering::earlier,
     memory::Queue,
-    message::{Messages, Use},
+    message::{MessageId, Messages, Use},
     recording::{Haste, records, release},
     session::{Delivery, Session},
 };
@@ -34,7 +34,7 @@ impl<M: Memory> Session<M> {
         while config.overflow == Overflow::DropOldest
             && !hopeless
             && is_full(self)
-            && self.drop_oldest(messages, statistics, host)
+            && self.drop_oldest(messages, statistics, host, |_, _| true)
         {}
         if is_full(self) || !self.deliveries.push(delivery) {
             statistics.dropped_overflow += 1;
@@ -48,17 +48,23 @@ impl<M: Memory> Session<M> {
         true
     }
 
-    /// Drops what has waited for longest. Whether there was something.
+    /// What has waited for longest, and its index.
+    pub(super) fn oldest(&self) -> Option<(usize, Delivery)> {
+        let waiting = (self.sent..self.deliveries.len())
+            .map_while(|index| Some((index, *self.deliveries.get(index)?)));
+        waiting.into_iter().find(|(_, delivery)| delivery.counts)
+    }
+
+    /// Drops what has waited for longest, if it is one of those that `which` chooses. Whether it was.
     pub(super) fn drop_oldest(
         &mut self,
         messages: &mut M::Messages,
         statistics: &mut Statistics,
         host: &mut impl Host,
+        which: impl FnOnce(&M::Messages, MessageId) -> bool,
     ) -> bool {
-        let mut waiting = self.sent..self.deliveries.len();
-        let counts = |index: &usize| self.deliveries.get(*index).is_some_and(|it| it.counts);
-        let Some(index) = waiting.find(counts) else { return false };
-        let Some(oldest) = self.deliveries.get(index).copied() else { return false };
+        let oldest = self.oldest().filter(|(_, oldest)| which(messages, oldest.message));
+        let Some((index, oldest)) = oldest else { return false };
         self.note_end(index, Haste::Urgent, host);
         self.take(index, messages.size(oldest.message));
         release(messages, oldest.message, Use::Sent, host);

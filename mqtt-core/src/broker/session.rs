@@ -35,6 +35,8 @@ pub struct Session<M: Sealed> {
     pub(super) filter_bytes: usize,
     /// Retained messages that are owed for new subscriptions.
     pub(super) replays: M::Replays,
+    /// No more of them are looked for before.
+    pub(super) rests_until: Instant,
     /// A message that is to be sent again when there is room.
     pub(super) resend: Option<PacketId>,
     /// Seconds that it outlives its connection; `u32::MAX` for ever.

@@ -1,5 +1,7 @@
 //! SUBSCRIBE and UNSUBSCRIBE.
 
+use core::cell::Cell;
+
 use super::{
     Action, Broker, Host, Memory, Notice, Verdict, Wait,
     memory::{Queue, Slab},
@@ -145,16 +147,17 @@ impl<M: Memory> Broker<M> {
         true
     }
 
-    fn unsubscribe(&mut self, place: u32, filter: Filter<'_>) -> ReasonCode {
+    /// Ends a subscription. Whether there was one.
+    fn unsubscribe(&mut self, place: u32, filter: Filter<'_>) -> bool {
         if self.router.unsubscribe(Subscriber(place), filter).is_none() {
-            return ReasonCode::NoSubscriptionExisted;
+            return false;
         }
         if let Some(session) = self.sessions.get_mut(place) {
             session.subscriptions -= 1;
             session.filter_bytes -= filter.as_bytes().len();
         }
         self.owe_no_more(place, filter);
-        ReasonCode::Success
+        true
     }
 
     /// What it has to wait for.
@@ -170,20 +173,25 @@ impl<M: Memory> Broker<M> {
         if self.lacks_room(from, count, host)? {
             return Ok(Wait::Room);
         }
-        let mut reasons = M::Reasons::default();
-        for filter in unsubscribe.filters {
-            let reason = self.unsubscribe(from.session, filter);
+        // The numbers of those that there were: no more than there are subscriptions.
+        let mut ended = M::Ended::default();
+        for (index, filter) in unsubscribe.filters.iter().enumerate() {
+            if !self.unsubscribe(from.session, filter) {
+                continue;
+            }
+            ended.push(index);
             self.note_subscription(from.session, filter, host);
-            if let Some(session) = self.sessions.get(from.session)
-                && reason == ReasonCode::Success
-            {
+            if let Some(session) = self.sessions.get(from.session) {
                 let client_id = session.name.as_bytes();
                 host.notice(&Notice::Unsubscribed { client_id, filter });
             }
-            // Of more than are remembered it is told that they have gone, which is so.
-            reasons.push(reason);
         }
-        let reason = |index| reasons.get(index).copied().unwrap_or(ReasonCode::Success);
+        let next = Cell::new(0); // they are asked for in order
+        let reason = |index| {
+            let was_there = ended.get(next.get()) == Some(&index);
+            next.set(next.get() + usize::from(was_there));
+            if was_there { ReasonCode::Success } else { ReasonCode::NoSubscriptionExisted }
+        };
         let answer = Reasons { packet_type: PacketType::UnsubAck, id, count, reason };
         let Some(session) = self.sessions.get_mut(from.session) else {
             return Ok(Wait::Nothing);

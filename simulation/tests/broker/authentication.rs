@@ -248,3 +248,32 @@ fn a_step_of_another_authentication_has_its_time() {
         assert!(!party.lines[who].wire.is_open());
     });
 }
+
+/// [MQTT-3.1.4-6]'s kin: also a client that takes nothing has its time, whatever it has been asked before.
+#[test]
+fn a_step_that_cannot_be_sent_is_not_awaited_for_ever() {
+    both!(Config::default(), party => {
+        party.desk.capacity = 12; // for one step
+        party.desk.ask = |_| Verdict::Continue;
+        let now = party.clock.now();
+        let connection = party.broker.open(now).expect("room");
+        party.desk.begin(connection);
+        let input: &[u8] = b"\x10\x12\0\x04MQTT\x05\x02\0\0\x04\x15\0\x01m\0\x01a\xf0\x06\x18\x04\x15\0\x01m";
+        let mut rest = input;
+        party.desk.ask = |action| match action {
+            Action::Authenticate(_) => Verdict::Later,
+            _ => Verdict::Continue,
+        };
+        party.broker.poll(now, connection, &mut rest, &mut party.desk).expect("a connection");
+        assert_eq!(rest.len(), input.len(), "it is asked again");
+        party.desk.ask = |_| Verdict::Continue;
+        assert!(party.broker.resume(connection));
+        party.broker.poll(now, connection, &mut rest, &mut party.desk).expect("a connection");
+        party.run(9_000);
+        party.broker.poll(party.clock.now(), connection, &mut rest, &mut party.desk).expect("a connection");
+        assert!(!party.desk.closing[connection.index()]);
+        party.run(2_000);
+        assert!(party.desk.closing[connection.index()]);
+        party.broker.closed(party.clock.now(), connection, &mut party.desk);
+    });
+}

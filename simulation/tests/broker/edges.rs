@@ -153,3 +153,81 @@ fn what_is_on_its_way_is_bounded() {
         assert_eq!(party.broker.statistics().dropped_overflow, 4);
     });
 }
+
+/// [MQTT-3.10.4-4] [MQTT-3.11.3-1] [MQTT-3.11.3-2]: of however many filters, each is told what became of it.
+#[test]
+fn each_of_many_filters_is_told_whether_it_was_there() {
+    both!(Config::default(), party => {
+        let who = party.guest(Version::V5, "one", false);
+        for name in ["f/3", "f/290", "f/299"] {
+            party.subscribe(who, name, QoS::AtMostOnce);
+        }
+        let names: Vec<_> = (0..300).map(|number| format!("f/{number}")).collect();
+        let filters: Vec<_> = names.iter().map(|name| filter(name)).chain([filter("f/299")]).collect();
+        let unsubscribe = Unsubscribe { filters: List::from(&filters[..]), properties: Properties::EMPTY };
+        let now = party.clock.now();
+        party.lines[who].app.call(|client, out| client.unsubscribe(now, &unsubscribe, out)).expect("room");
+        let events = party.events(who);
+        let [Event::Unsubscribed(_, ack)] = events[..] else { panic!("{events:?}") };
+        let were_there = ack.reasons.iter().enumerate().filter(|(_, reason)| *reason == ReasonCode::Success);
+        assert_eq!(were_there.map(|(index, _)| index).collect::<Vec<_>>(), [3, 290, 299]);
+        assert_eq!((ack.reasons.iter().count(), party.broker.subscription_count()), (301, 0));
+    });
+}
+
+/// [MQTT-3.1.3-9]: a client that is refused has not come back: its will is not forgotten, and whoever has
+/// its session keeps it.
+#[test]
+fn a_client_that_is_refused_changes_nothing() {
+    both!(Config::default(), party => {
+        let heir = party.guest(Version::V5, "heir", false);
+        party.subscribe(heir, "wills/#", QoS::AtMostOnce);
+        // What may be kept of wills and retained messages is taken.
+        let now = party.clock.now();
+        let text = "x".repeat(3_000);
+        for number in 0..400 {
+            let name = format!("r/{number}");
+            let kept = Publish { retain: true, ..message(&name, &text, QoS::AtMostOnce) };
+            party.broker.publish(now, &kept, &mut party.desk);
+        }
+        let delays = [Property::WillDelayInterval(10)];
+        let payload = vec![b'x'; 5_000];
+        let will = |payload| Will { topic: topic("wills/one"), payload, properties: (&delays).into(), ..Will::default() };
+        let who = party.invite_with(Version::V5, Heap::new(), ClientConfig::default());
+        party.come(who, &Connect { will: Some(will(b"gone")), ..named(Version::V5, "one", true) });
+        let other = party.invite_with(Version::V5, Heap::new(), ClientConfig::default());
+        for cut in [false, true] {
+            if cut {
+                party.cut(who);
+            }
+            party.connect(other, &Connect { will: Some(will(&payload)), ..named(Version::V5, "one", true) }).expect("a connection");
+            let events = party.events(other);
+            assert!(matches!(events[..], [Event::Refused(ack)] if ack.reason == ReasonCode::QuotaExceeded), "{events:?}");
+            party.cut(other);
+            assert_eq!(party.lines[who].connection.is_some(), !cut);
+        }
+        party.run(11_000);
+        assert_eq!(party.texts(heir), ["gone"]);
+    });
+}
+
+/// Cannot happen: what a client asks for again and again is looked for each time, in all that is retained.
+#[test]
+fn what_is_far_away_is_looked_for_by_the_clock() {
+    let mut party = Party::<Large>::new(Config::default());
+    party.broker = Broker::large(Config::default(), 64 << 20, 7, RouterLimits::default());
+    let now = party.clock.now();
+    for number in 0..25_000 {
+        let name = format!("{}/{number}", if number == 24_999 { "wanted" } else { "other" });
+        let kept = Publish { retain: true, ..message(&name, "x", QoS::AtMostOnce) };
+        party.broker.publish(now, &kept, &mut party.desk);
+    }
+    let who = party.guest(Version::V5, "one", false);
+    party.subscribe(who, "wanted/+", QoS::AtMostOnce);
+    for _ in 0..10 {
+        party.say(who, "ping", "x", QoS::AtMostOnce);
+    }
+    assert_eq!(party.texts(who), [""; 0], "nobody waits while it is looked for");
+    party.run(300);
+    assert_eq!(party.texts(who), ["x"]);
+}

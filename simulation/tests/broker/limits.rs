@@ -220,8 +220,7 @@ fn response_information_is_for_those_who_ask() {
 /// As small as promised: eight clients, 32 subscriptions, 16 retained messages, packets of 1 KB.
 #[test]
 fn the_small_broker_is_one_constant_value() {
-    const SMALL: mqtt_core::broker::Broker<Pocket> =
-        mqtt_core::broker::Broker::small(Config::DEFAULT);
+    const SMALL: Broker<Pocket> = Broker::small(Config::DEFAULT);
     assert!(size_of_val(&SMALL) <= 64 * 1024, "{}", size_of_val(&SMALL));
 }
 
@@ -451,6 +450,26 @@ fn the_longest_session_is_told() {
             let events = party.events(who);
             let [Event::Connected(ack)] = events[..] else { panic!("{events:?}") };
             assert_eq!(ack.session_expiry_interval, told);
+            party.cut(who);
+        }
+    });
+}
+
+/// No will takes what others leave messages and wills in.
+#[test]
+fn wills_are_bounded_in_bytes() {
+    both!(Config { will_bytes: 200, ..Config::default() }, party => {
+        for (len, refused) in [(100, false), (200, true)] {
+            let payload = vec![b'x'; len];
+            let will = Will { topic: topic("will"), payload: &payload, ..Will::default() };
+            let who = party.invite_with(Version::V5, Heap::new(), ClientConfig::default());
+            party.connect(who, &Connect { will: Some(will), ..named(Version::V5, "one", false) }).expect("a connection");
+            let events = party.events(who);
+            match events[..] {
+                [Event::Connected(_)] => assert!(!refused),
+                [Event::Refused(ack)] => assert!(refused && ack.reason == ReasonCode::QuotaExceeded),
+                _ => panic!("{events:?}"),
+            }
             party.cut(who);
         }
     });

@@ -4,7 +4,8 @@ use mqtt_core::{
     Acknowledgement, Config as ClientConfig, Connect, Disconnect, Event, Filter, List, Payload,
     Properties, Property, Publish, QoS, ReasonCode, RetainHandling, Subscribe, Subscription, Text,
     Topic, Unsubscribe, UserProperty, Version, Will,
-    broker::{Action, Answer, Config, Crowding, Large, Overflow, SPARE, Verdict},
+    broker::{Action, Answer, Broker, Config, Crowding, Large, Overflow, SPARE, Verdict},
+    router::Limits as RouterLimits,
     store::{Heap, Limits},
     wire::{Decoded, Delivery, Packet},
 };

@@ -305,3 +305,27 @@ fn retained_messages_are_replaced_when_there_is_no_memory() {
         assert_eq!(party.texts(who), [text]);
     });
 }
+
+/// What others wait for as well is not dropped for nothing: that would make no room.
+#[test]
+fn what_others_wait_for_stays() {
+    both!(Config { overflow: Overflow::DropOldest, ..Config::default() }, party => {
+        let one = party.guest(Version::V5, "one", true);
+        for name in ["b", "+"] {
+            party.subscribe(one, name, QoS::AtLeastOnce); // it is found twice
+        }
+        let other = sleeper(&mut party, "other");
+        party.subscribe(one, "a", QoS::AtLeastOnce);
+        party.cut(one);
+        let publisher = party.guest(Version::V5, "publisher", false);
+        flood(&mut party, publisher, 400);
+        let dropped = party.broker.statistics().dropped_overflow;
+        for number in 400..410 {
+            party.say(publisher, "b", &long(number), QoS::AtLeastOnce);
+        }
+        assert_eq!(party.broker.statistics().dropped_overflow, dropped + 10, "those that came");
+        let [first, second] = [(one, "one"), (other, "other")].map(|(who, name)| numbers(&mut party, who, name));
+        assert!(first.len() > 1 && first.last() == Some(&399), "{first:?}");
+        assert_eq!(first, second);
+    });
+}

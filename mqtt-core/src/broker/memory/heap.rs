@@ -37,6 +37,7 @@ impl Sealed for Large {
     type Deliveries = Numbered<Delivery>;
     type Replays = VecDeque<Replay>;
     type Reasons = VecDeque<ReasonCode>;
+    type Ended = VecDeque<usize>;
     type Identified = VecDeque<Identified>;
     type Alarms = Clocks;
     type Handshakes = Clocks;
@@ -198,7 +199,8 @@ impl<T> Slab<T> for Places<T> {
         }
         let full = self.places.len() >= u32::MAX as usize;
         // Room to free it, too, so that this cannot fail.
-        if full || self.places.try_reserve(1).is_err() || self.free.try_reserve(1).is_err() {
+        let all = self.places.len() + 1;
+        if full || self.places.try_reserve(1).is_err() || self.free.try_reserve(all).is_err() {
             return Err(value);
         }
         self.places.push(Some(value));

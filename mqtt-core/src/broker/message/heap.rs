@@ -226,6 +226,10 @@ impl Messages for Shared {
         self.ledger.may_wait()
     }
 
+    fn deliveries(&self, id: MessageId) -> u32 {
+        self.messages.get(id.0).map_or(0, |kept| kept.head.deliveries())
+    }
+
     fn expires(&self, id: MessageId) -> Option<Instant> {
         self.messages.get(id.0)?.head.expires
     }
