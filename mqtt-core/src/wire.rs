@@ -64,7 +64,7 @@ use writer::put_slice;
 
 /// On small machines every byte of flash counts more than an instruction: they have the general way
 /// alone, where others have a short one beside it. With `--cfg small` all machines are.
-const SMALL: bool = cfg!(any(target_pointer_width = "32", small));
+pub(crate) const SMALL: bool = cfg!(any(target_pointer_width = "32", small));
 
 /// A version of the protocol: a value, chosen at run time.
 ///
