@@ -463,14 +463,27 @@ impl Model {
         }
     }
 
-    /// The clock has made the broker do something.
-    pub fn ticked(&mut self, now: Instant, is_ended: impl Fn(ConnectionId) -> bool) {
+    /// The clock has made the broker do something. `left` says what it still has of a session without a
+    /// connection: nothing, or whether there is a will.
+    ///
+    /// What is due must be done by the tick after, and may be by one at the same time: another alarm
+    /// of the session may have gone off then.
+    pub fn ticked(
+        &mut self,
+        now: Instant,
+        is_ended: impl Fn(ConnectionId) -> bool,
+        left: impl Fn(&str) -> Option<bool>,
+    ) {
         self.batch += 1;
         self.ended(now, is_ended);
-        let is_due = |at: Option<Instant>| at.is_some_and(|at| tick_after(at) <= now);
-        let due = self.sessions.iter().filter(|(_, session)| {
+        let is_due = |at: Option<Instant>, is_done: bool| {
+            at.is_some_and(|at| if is_done { at <= now } else { tick_after(at) <= now })
+        };
+        let due = self.sessions.iter().filter(|(name, session)| {
             let will = session.will.as_ref().and_then(|will| will.due);
-            session.link.is_none() && (is_due(session.ends) || is_due(will))
+            let left = left(name);
+            session.link.is_none()
+                && (is_due(session.ends, left.is_none()) || is_due(will, left != Some(true)))
         });
         let names: Vec<_> = due.map(|(name, _)| name.clone()).collect();
         names.iter().for_each(|name| self.tick_session(now, name));

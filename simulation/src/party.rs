@@ -351,8 +351,9 @@ impl<M: Kind, S: Store> Party<M, S> {
             let due = self.broker.deadline();
             assert!(due.is_none_or(|due| due >= now), "{due:?} is past at {now:?}");
             if let Some(model) = &mut self.model {
-                let closing = &self.desk.closing;
-                model.ticked(now, |connection| closing[connection.index()]);
+                let (broker, closing) = (&self.broker, &self.desk.closing);
+                let left = |name: &str| Some(broker.session(name.as_bytes())?.has_will);
+                model.ticked(now, |connection| closing[connection.index()], left);
             }
             self.watch(now);
         }
