@@ -17,6 +17,7 @@ fn types_are_small() {
         ("Client<()>", size_of::<Client<()>>(), 300),
         ("Client<Records<8>>", size_of::<Client<Records<8>>>(), 576),
         ("Fixed<8, 1024>", size_of::<Fixed<8, 1024>>(), 1024 + 280),
+        ("small Broker", size_of::<Broker<Small<8, 32, 1024, 64, { 24 * 1024 }>>>(), 64 * 1024),
         ("Event", size_of::<Event<'_>>(), 160),
         ("Message", size_of::<Message<'_>>(), 80),
         ("Publish", size_of::<Publish<'_>>(), 72),

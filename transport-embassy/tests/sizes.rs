@@ -59,11 +59,11 @@ fn a_client_takes_little_besides_its_buffers() {
     let mut resources = Resources::<Mqtt>::new(Version::V5, Fixed::new());
     let buffers = 5 * BYTES; // the inbox's, the outbox's, the store's
     let state = size_of_val(&resources) - buffers;
-    assert!(state <= 1_872, "{state}");
     let (_, mut runner) = resources.split(Options::default());
-    assert!(size_of_val(&runner) <= 368, "{}", size_of_val(&runner));
-    let future = runner.run(Nothing);
-    assert!(size_of_val(&future) <= 704, "{}", size_of_val(&future));
+    let runner_size = size_of_val(&runner);
+    let future = size_of_val(&runner.run(Nothing));
+    println!("resources besides buffers {state}, runner {runner_size}, running {future}");
+    assert!(state <= 1_872 && runner_size <= 368 && future <= 704);
     assert_eq!(size_of::<Client<'_, Mqtt>>(), size_of::<usize>());
     assert!(size_of::<Message<'_, Mqtt>>() <= 64);
 }

@@ -5,6 +5,9 @@
 
 #![no_std]
 
+#[cfg(feature = "line")]
+pub mod line;
+
 use core::{cell::UnsafeCell, mem::MaybeUninit, panic::PanicInfo, ptr};
 
 const REGISTERS: usize = 0x4000_0000;

@@ -11,6 +11,8 @@ use mqtt_core::{
 };
 use size::{Place, choice, clock, keep_last, receive, send, show, sleep};
 
+const _: () = assert!(size_of::<Client<Fixed<8, 0>>>() <= 512, "as small as promised");
+
 struct Device {
     client: Client<Fixed<8, 1024>>,
     out: Buffer<512>,
