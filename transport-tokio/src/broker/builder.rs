@@ -82,7 +82,8 @@ impl Builder {
     /// - `mqtt://127.0.0.1:1883`, with port 0 for any that is free;
     /// - `mqtts://` and `wss://` with [`tls`](Self::tls), where the host is the address to listen at;
     /// - `ws://127.0.0.1:8080/mqtt`, at no other path;
-    /// - `unix:///run/broker.sock`, a name that must not be there yet and is removed in the end.
+    /// - `unix:///run/broker.sock`, a name that is removed in the end, and may be there if it is that of a socket
+    ///   at which nobody listens any more.
     ///
     /// A public address lets everybody in, unless [they are asked who they are](Self::users).
     pub fn listen(mut self, url: impl Into<String>) -> Self {

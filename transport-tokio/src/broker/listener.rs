@@ -11,7 +11,7 @@ use std::{
 };
 
 #[cfg(unix)]
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[cfg(unix)]
 use tokio::net::{UnixListener, UnixStream};
@@ -236,6 +236,27 @@ impl Drop for Named {
     }
 }
 
+/// Listens at a name, also at one that a program has left which was killed: that of a socket at which nobody
+/// listens.
+#[cfg(unix)]
+fn bind_name(path: &Path) -> io::Result<UnixListener> {
+    use std::os::unix::{fs::FileTypeExt, net::UnixStream as Knock};
+
+    let bound = UnixListener::bind(path);
+    let is_stale = || {
+        std::fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket())
+            && Knock::connect(path)
+                .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+    };
+    match bound {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_stale() => {
+            std::fs::remove_file(path)?;
+            UnixListener::bind(path)
+        }
+        bound => bound,
+    }
+}
+
 impl Listener {
     /// Listens at a URL.
     pub(super) async fn bind(url: &str, terms: &Terms) -> Result<Self, ServeError> {
@@ -250,7 +271,7 @@ impl Listener {
             #[cfg(unix)]
             Scheme::Unix => {
                 let path = PathBuf::from(endpoint.path());
-                let socket = UnixListener::bind(&path).map_err(failed)?;
+                let socket = bind_name(&path).map_err(failed)?;
                 (Socket::Unix(Named { socket, path }), url.to_owned())
             }
             scheme => {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use transport_tokio::broker::ServeError;
+
 use crate::support::*;
 
 #[tokio::test]
@@ -155,6 +157,30 @@ async fn several_listeners_at_once() {
         }
         broker.shutdown(Duration::from_secs(10)).await;
         assert!(!path.exists());
+    })
+    .await;
+}
+
+/// A broker that was killed has left its socket's name; what is in use, or no socket, stays.
+#[cfg(unix)]
+#[tokio::test]
+async fn a_name_that_nobody_listens_at_is_free() {
+    bounded(async {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let unix = format!("unix://{}", path.display());
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        assert!(path.exists());
+        let broker = serve(Broker::builder().listen(&unix)).await;
+        let second = Broker::builder().listen(&unix).serve().await;
+        assert!(matches!(second, Err(ServeError::Bind { .. })), "{second:?}");
+        let _client = Client::connect(&unix, named("one")).await.unwrap();
+        broker.shutdown(Duration::from_secs(10)).await;
+
+        std::fs::write(&path, "a file").unwrap();
+        let on_file = Broker::builder().listen(&unix).serve().await;
+        assert!(matches!(on_file, Err(ServeError::Bind { .. })), "{on_file:?}");
+        assert_eq!(std::fs::read(&path).unwrap(), b"a file");
     })
     .await;
 }
