@@ -68,7 +68,7 @@
 //!
 //! On any executor, with an `embassy-time` driver. Tasks that use the network stack and the stack's own runner
 //! wake each other, so they should be different tasks, as usual. Other transports than
-//! [`net::Tcp`] implement [`Connector`].
+//! `net::Tcp` and [`serial::Line`] implement [`Connector`].
 //!
 //! # Features
 //!
@@ -100,6 +100,7 @@ mod publish;
 mod receive;
 mod resources;
 mod runner;
+pub mod serial;
 mod state;
 mod status;
 mod subscriptions;

@@ -110,7 +110,7 @@ impl<'d> Connector for Tcp<'d> {
             Timer::after(CONFIG).await;
         }
         let address = self.address().await?;
-        self.socket.abort(); // whatever became of it
+        abort(&mut self.socket).await; // if it was dropped in the middle of something
         let endpoint = IpEndpoint::new(address, self.port);
         self.socket.connect(endpoint).await.map_err(Error::Connect)?;
         let stack = self.stack;
@@ -159,7 +159,7 @@ impl Connector for Listener<'_> {
         Self: 'c;
 
     async fn connect(&mut self) -> Result<(Reader<'_>, Writer<'_>), Error> {
-        self.socket.abort();
+        abort(&mut self.socket).await;
         self.socket.accept(self.port).await.map_err(Error::Accept)?;
         let stack = self.stack;
         let (reader, writer) = self.socket.split();
@@ -177,8 +177,12 @@ async fn close(socket: &mut TcpSocket<'_>, stack: Stack<'_>) {
     if stack.is_link_up() {
         let _ = with_timeout(Duration::from_secs(1), socket.flush()).await;
     }
+    abort(socket).await;
+}
+
+/// Closes, and lets the other side be told, if it can be.
+async fn abort(socket: &mut TcpSocket<'_>) {
     socket.abort();
-    // What tells the other side so, if anything can.
     let _ = with_timeout(Duration::from_millis(100), socket.flush()).await;
 }
 

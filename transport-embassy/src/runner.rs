@@ -32,8 +32,6 @@ pub struct Runner<'a, R: Sizes> {
     random: Random,
     /// What the server has from before is to be discarded.
     fresh: bool,
-    /// Whether there has been a connection.
-    connected: bool,
     /// How often connections have failed, or have not lasted, in a row.
     failures: u32,
 }
@@ -62,7 +60,6 @@ impl<'a, R: Sizes> Runner<'a, R> {
             receiver: Receiver::new(resources, options.patience),
             random: Random(options.seed),
             fresh: options.connect.clean_start,
-            connected: false,
             failures: 0,
         }
     }
@@ -94,7 +91,6 @@ impl<'a, R: Sizes> Runner<'a, R> {
                 state.connection != connection
             });
             attempt = if accepted { 1 } else { attempt + 1 };
-            self.connected |= accepted;
             let next = match end {
                 End::Failed(cause) if self.gives_up(attempt, &cause) => Err(Err(cause)),
                 End::Failed(cause) => Ok(self.wait(attempt, cause, accepted, begun)),
@@ -142,9 +138,10 @@ impl<'a, R: Sizes> Runner<'a, R> {
     }
 
     fn gives_up(&self, attempt: u32, cause: &ConnectionError) -> bool {
-        let first = !self.connected && !self.options.retry_first;
+        let before = self.has_connected();
+        let first = !before && !self.options.retry_first;
         let often = self.options.reconnect.attempts.is_some_and(|attempts| attempt > attempts);
-        first || often || cause.is_permanent(self.connected)
+        first || often || cause.is_permanent(before)
     }
 
     /// One connection, from its opening to its end.
@@ -173,10 +170,7 @@ impl<'a, R: Sizes> Runner<'a, R> {
             Either::First(end) => end,
             Either::Second(error) => error.into(),
         };
-        let accepted = |state: &mut State<R>| matches!(state.status, Status::Connected { .. });
-        if matches!(end, End::Discarded) || self.resources.with(accepted) {
-            self.fresh = false;
-        }
+        self.fresh &= !matches!(end, End::Discarded);
         let gone = matches!(
             end,
             End::Failed(
@@ -191,23 +185,33 @@ impl<'a, R: Sizes> Runner<'a, R> {
         end
     }
 
+    /// Whether there has been a connection, also if it was dropped.
+    fn has_connected(&self) -> bool {
+        self.resources.with(|state| state.connection > 0)
+    }
+
     /// Whether sessions outlive their connections.
     const fn persists(&self) -> bool {
         self.options.connect.session_expiry_interval > 0
+    }
+
+    /// Whether the next connection begins a new session.
+    fn is_fresh(&self) -> bool {
+        self.fresh && !self.has_connected()
     }
 
     /// Whether the next connection is only for discarding an old session: before 5.0 a server that does
     /// so keeps none of that connection either.
     fn discards(&self) -> bool {
         let v5 = self.resources.with(|state| state.machine.version().is_v5());
-        self.fresh && self.persists() && !v5
+        self.is_fresh() && self.persists() && !v5
     }
 
     /// Writes CONNECT.
     fn begin(&mut self) -> Result<(), ConnectionError> {
         let buffers = self.resources.buffers();
         let mut connect = self.options.connect;
-        connect.clean_start = self.fresh || !self.persists();
+        connect.clean_start = self.is_fresh() || !self.persists();
         connect.topic_alias_maximum = 0;
         connect.receive_maximum = connect.receive_maximum.min(buffers as u16 - 1);
         self.resources.with(|state| {

@@ -514,7 +514,7 @@ impl<R: Sizes> State<R> {
     }
 
     fn connected(&mut self, now: Instant, session_present: bool) {
-        self.connection = self.connection.wrapping_add(1);
+        self.connection = self.connection.wrapping_add(1).max(1);
         let Self { machine, subscriptions, waiting, .. } = self;
         subscriptions.connected(session_present, &mut |key| {
             let outcome = Outcome::Subscribed(Ok(QoS::AtMostOnce));

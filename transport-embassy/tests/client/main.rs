@@ -5,5 +5,6 @@ mod ends;
 mod handles;
 mod publishing;
 mod resilience;
+mod serial;
 mod streaming;
 mod world;
