@@ -35,7 +35,7 @@ const NOTHING: u8 = b'X';
 /// How much is taken from the line, and given to it, at once.
 const CHUNK: usize = 64;
 
-/// The board's end of a serial line: a [`Connector`] that asks the [bridge](bridge) for a connection to the server.
+/// The board's end of a serial line: a [`Connector`] that asks the [bridge] for a connection to the server.
 pub struct Line<R, W> {
     receiver: Receiver<R>,
     sender: Sender<W>,
