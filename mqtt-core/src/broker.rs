@@ -69,7 +69,10 @@ pub struct Config {
     /// is no word for it, without one [MQTT-3.2.2-12]. Subscriptions are granted no more.
     pub maximum_qos: QoS,
     /// How many publishes at QoS 1 and 2 a client may send unacknowledged, at least 1. Before 5.0,
-    /// where that cannot be told, [`FLIGHTS`] on a small broker, 1,024 or this on a large one.
+    /// where that cannot be told, [`FLIGHTS`] on a small broker, 1,024 or this on a large one. There, more
+    /// than 32 at QoS 2 that are not released have all sessions together an eighth as many bytes for as there
+    /// are for messages; then another is refused with
+    /// [`QuotaExceeded`](crate::ReasonCode::QuotaExceeded), before 5.0 by the close.
     pub receive_maximum: u16,
     /// The longest client identifier that is taken, in bytes, at least 23 [MQTT-3.1.3-5]; on a small
     /// broker [`CLIENT_ID`], if that is less. A longer one is refused with
@@ -191,7 +194,7 @@ impl Config {
         control_characters: false,
         topic_aliases: true,
         topic_alias_maximum: 16,
-        topic_alias_bytes: 16 * 1024,
+        topic_alias_bytes: 8 * 1024,
         response_information: None,
         seed: 0,
     };
@@ -639,7 +642,7 @@ impl<M: Memory> Broker<M> {
     ) -> Result<Wait, Error> {
         match request {
             Request::Publish(message) => {
-                let waits = self.on_publish(now, from, message, host);
+                let waits = self.on_publish(now, from, message, host)?;
                 return Ok(if waits { Wait::Host } else { Wait::Nothing });
             }
             Request::Acknowledged(id, _) | Request::Dropped(id, _) => {

@@ -2,7 +2,7 @@
 
 use super::{
     Broker, ConnectionId, End, Host, Memory, Notice, State,
-    memory::{Alarms, Names, Queue, Slab},
+    memory::{Alarms, Names, Noting, Queue, Slab},
     message::{Content, Messages, Use},
     recording::{Haste, Key, release},
     session::{Subject, Will},
@@ -148,6 +148,7 @@ impl<M: Memory> Broker<M> {
         let Some(session) = self.sessions.get_mut(place) else { return };
         session.peer.closed();
         session.peer.forget_connection();
+        session.peer.store_mut().rest();
         if let Some(connection) = session.connection.take() {
             let client_id = session.name.as_bytes();
             host.notice(&Notice::Disconnected { connection, client_id, end });
@@ -188,6 +189,7 @@ impl<M: Memory> Broker<M> {
         self.note_all(place, host);
         let will = self.take_will(place, host);
         let Some(mut session) = self.sessions.remove(place) else { return };
+        self.messages.set_arrived(session.arrivals, 0);
         self.alarms.clear(place);
         self.absent.clear(place);
         let hash = self.names.hash(session.name.as_bytes());

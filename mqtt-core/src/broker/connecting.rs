@@ -400,6 +400,7 @@ impl<M: Memory> Broker<M> {
             filter_bytes: 0,
             replays: M::replays(),
             rests_until: Instant::from_millis(0),
+            arrivals: 0,
             resend: None,
             expiry: 0,
             ends: None,

@@ -174,6 +174,9 @@ pub(super) trait Noting: Store {
         None
     }
 
+    /// There is no connection: what is not in use is given back.
+    fn rest(&mut self) {}
+
     /// The identifiers of the messages at QoS 2 that have been taken.
     fn each_taken(&self, each: &mut dyn FnMut(PacketId)) {
         let _ = each;

@@ -312,6 +312,18 @@ pub(super) trait Messages {
     /// How many deliveries there are of a message.
     fn deliveries(&self, id: MessageId) -> u32;
 
+    /// A session has so many unfinished messages that have arrived, and had so many before.
+    fn set_arrived(&mut self, before: usize, after: usize) {
+        let _ = (before, after);
+    }
+
+    /// Whether one of a session's unfinished messages that have arrived, which are so many, may be: a few
+    /// always.
+    fn may_arrive(&self, of: usize) -> bool {
+        let _ = of;
+        true
+    }
+
     /// When a message expires.
     fn expires(&self, id: MessageId) -> Option<Instant>;
 

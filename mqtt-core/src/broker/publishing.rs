@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     Instant,
+    error::{Error, Violation},
     event::{Message, TopicName},
     reason::ReasonCode,
     router::{Options, Router, Subscriber},
@@ -23,14 +24,15 @@ use crate::{
 const LOOKS: u32 = 10_000;
 
 impl<M: Memory> Broker<M> {
-    /// A client publishes. Whether that has to wait for the host.
+    /// A client publishes. Whether that has to wait for the host. There may be no room to remember that a
+    /// message at QoS 2 has come: who cannot be told so loses the connection.
     pub(super) fn on_publish(
         &mut self,
         now: Instant,
         from: Subject,
         message: &Message<'_>,
         host: &mut impl Host,
-    ) -> bool {
+    ) -> Result<bool, Error> {
         let known; // a topic that is named by an alias
         let topic = match message.topic {
             TopicName::Name(topic) => topic,
@@ -39,16 +41,23 @@ impl<M: Memory> Broker<M> {
                 let topic = session.and_then(|session| session.peer.topic(alias));
                 let Some(copy) = topic.and_then(|topic| M::Topic::new(topic.as_bytes()).ok())
                 else {
-                    return false; // it was looked up before, and fits
+                    return Ok(false); // it was looked up before, and fits
                 };
                 known = copy;
                 Topic::from_validated(known.as_bytes())
             }
         };
         let reason = match self.may_publish(from, topic, message, host) {
+            Some(Ok(())) if message.qos == QoS::ExactlyOnce && !self.may_arrive(from) => {
+                let session = self.sessions.get(from.session);
+                if !session.is_some_and(|session| session.peer.version().is_v5()) {
+                    return Err(Violation::ReceiveMaximumExceeded.into());
+                }
+                ReasonCode::QuotaExceeded
+            }
             Some(Ok(())) => self.take(now, from, topic, message, host),
             Some(Err(reason)) => reason,
-            None => return true,
+            None => return Ok(true),
         };
         if let (Some(receipt), Some(session)) =
             (message.receipt, self.sessions.get_mut(from.session))
@@ -56,7 +65,13 @@ impl<M: Memory> Broker<M> {
             session.peer.settle(receipt, reason, host.sink(from.connection));
             session.note_store(&mut self.messages, host);
         }
-        false
+        Ok(false)
+    }
+
+    /// Whether there is room to remember what has come of this client.
+    fn may_arrive(&self, from: Subject) -> bool {
+        let session = self.sessions.get(from.session);
+        session.is_none_or(|session| self.messages.may_arrive(session.arrivals))
     }
 
     /// Whether the client may, if that is known.

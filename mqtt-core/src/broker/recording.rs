@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     router::{Router, Subscriber},
+    store::Store,
     topic::Filter,
     wire::{PacketId, QoS},
 };
@@ -100,8 +101,11 @@ impl<M: Memory> Session<M> {
         }
     }
 
-    /// Passes on what the store has noted.
+    /// Passes on what the store has noted, and how much it keeps.
     pub(super) fn note_store<H: Host>(&mut self, messages: &mut M::Messages, host: &mut H) {
+        let arrivals = self.peer.store().arrivals();
+        messages.set_arrived(self.arrivals, arrivals);
+        self.arrivals = arrivals;
         if !records::<M, H>(host) {
             return;
         }

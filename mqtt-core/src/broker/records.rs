@@ -65,7 +65,9 @@ pub enum RestoreError {
     Unknown,
     /// There is something already where it belongs.
     Taken,
-    /// It is more than the broker's limits allow.
+    /// It is more than the broker's limits allow, which those were not of the broker that made it: what is
+    /// not restored, and no longer on record, is lost, acknowledged messages included. Larger limits take
+    /// it; a host that cannot give them says so.
     Limit,
 }
 
@@ -457,7 +459,10 @@ impl Broker<Large> {
         }
         let (qos, stage) = (QoS::ExactlyOnce, Stage::AwaitRel);
         let arrival = Arrival { id, qos, stage, number: 0, live: false };
-        store.restore_arrival(arrival).map_err(|_| RestoreError::Limit)
+        store.restore_arrival(arrival).map_err(|_| RestoreError::Limit)?;
+        self.messages.set_arrived(session.arrivals, session.arrivals + 1);
+        session.arrivals += 1;
+        Ok(())
     }
 
     fn restore_delivery(

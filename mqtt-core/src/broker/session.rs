@@ -37,6 +37,8 @@ pub struct Session<M: Sealed> {
     pub(super) replays: M::Replays,
     /// No more of them are looked for before.
     pub(super) rests_until: Instant,
+    /// How many unfinished messages that have arrived are known to be kept.
+    pub(super) arrivals: usize,
     /// A message that is to be sent again when there is room.
     pub(super) resend: Option<PacketId>,
     /// Seconds that it outlives its connection; `u32::MAX` for ever.

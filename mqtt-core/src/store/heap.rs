@@ -132,13 +132,28 @@ impl Heap {
         self.arrivals.values().map(|received| received.arrival)
     }
 
-    /// The most bytes that a store which keeps records only takes, with so many flights.
-    pub(crate) const fn memory(limits: &Limits, flights: u16) -> usize {
+    /// The most bytes that a store which keeps records only takes, with so many flights: besides what is
+    /// said of [each](Self::ARRIVAL) arrival, and [aliases](Self::aliases).
+    pub(crate) const fn memory(flights: u16) -> usize {
+        Chain::<Sending>::memory(flights as usize) + Chain::<Received>::memory(0)
+    }
+
+    /// For how many arrivals there is room in any case.
+    pub(crate) const FEW: usize = chain::FLOOR;
+
+    /// What one more takes at most.
+    pub(crate) const ARRIVAL: usize = Chain::<Received>::EACH;
+
+    /// What topic aliases take at most.
+    pub(crate) const fn aliases(limits: &Limits) -> usize {
         let aliases = limits.inbound_aliases as usize + limits.outbound_aliases as usize;
-        Chain::<Sending>::memory(flights as usize)
-            + Chain::<Received>::memory(limits.arrivals as usize)
-            + 2 * limits.alias_bytes
-            + 2 * (aliases + 8) * size_of::<Entry<Box<[u8]>>>()
+        2 * limits.alias_bytes + 2 * (aliases + 8) * size_of::<Entry<Box<[u8]>>>()
+    }
+
+    /// Gives back what is not in use.
+    pub(crate) fn rest(&mut self) {
+        self.publishes.rest();
+        self.arrivals.rest();
     }
 
     /// Makes the first unsent publish of a line known, if it is `id` or one behind it.

@@ -243,7 +243,7 @@ fn nobody_publishes_above_the_maximum_qos() {
                 party.cut(who);
 
                 let hello = Packet::Connect(version, named(version, "intruder", true));
-                let number = mqtt_core::PacketId::new(1);
+                let number = PacketId::new(1);
                 let delivery = Delivery { packet_id: number, ..Delivery::default() };
                 let publish = Packet::Publish(delivery, message("a", "too high", QoS::ExactlyOnce));
                 let written = break_in(&mut party, &[hello, publish].map(|packet| bytes(version, &packet)));
@@ -314,7 +314,7 @@ fn a_packet_has_as_many_filters_as_fit() {
     let filters: Vec<_> = names.iter().map(|name| filter(name)).collect();
     let wanted: Vec<_> =
         filters.iter().map(|filter| Subscription::new(*filter, QoS::ExactlyOnce)).collect();
-    let id = mqtt_core::PacketId::FIRST;
+    let id = PacketId::FIRST;
     let subscribe = Subscribe { subscriptions: List::from(&wanted[..]), ..Subscribe::default() };
     let subscribe = Packet::Subscribe(id, subscribe);
     let unsubscribe = Unsubscribe { filters: List::from(&filters[..]), ..Unsubscribe::default() };
@@ -473,4 +473,45 @@ fn wills_are_bounded_in_bytes() {
             party.cut(who);
         }
     });
+}
+
+/// Cannot happen: sessions whose clients release nothing take memory without end; but a few messages are
+/// anybody's to leave unreleased.
+#[test]
+fn what_is_not_released_is_bounded_for_all_together() {
+    let mut party = Party::<Large>::new(Config::default()); // an eighth of 1 MiB
+    let mut arrive = |version: Version, name: &str, count: u16| {
+        let now = party.clock.now();
+        let connection = party.broker.open(now).expect("room");
+        party.desk.begin(connection);
+        let mut sent = bytes(version, &Packet::Connect(version, named(version, name, true)));
+        let mut answers = Vec::new();
+        for number in 0..=count {
+            let ended =
+                party.broker.poll(now, connection, &mut &sent[..], &mut party.desk).is_err();
+            let sink = &mut party.desk.sinks[connection.index()];
+            if number > 0 {
+                answers.push(sink.as_bytes().get(4).copied().unwrap_or(0));
+            }
+            sink.clear();
+            if ended {
+                answers.push(1);
+                break;
+            }
+            let delivery = Delivery { packet_id: PacketId::new(number + 1), dup: false };
+            sent = bytes(version, &Packet::Publish(delivery, message("a", "x", QoS::ExactlyOnce)));
+        }
+        party.broker.closed(now, connection, &mut party.desk);
+        answers
+    };
+    let taken = |answers: &[u8]| answers.iter().filter(|answer| **answer == 0x10).count();
+    let refused = ReasonCode::QuotaExceeded.as_u8();
+    let all: Vec<_> =
+        (0..8).map(|number| arrive(Version::V5, &format!("greedy {number}"), 250)).collect();
+    assert_eq!(taken(&all[0]), 250);
+    assert_eq!(all[7].last(), Some(&refused));
+    assert_eq!(taken(&all[7]), 32);
+    assert_eq!(taken(&arrive(Version::V5, "modest", 32)), 32);
+    let answers = arrive(Version::V3_1_1, "greedy", 40);
+    assert_eq!((answers.len(), answers.last()), (34, Some(&1)), "{answers:?}");
 }

@@ -1,9 +1,9 @@
 //! Stories of a broker and its clients, each told of the small one and of the large one.
 
 use mqtt_core::{
-    Acknowledgement, Config as ClientConfig, Connect, Disconnect, Event, Filter, List, Payload,
-    Properties, Property, Publish, QoS, ReasonCode, RetainHandling, Subscribe, Subscription, Text,
-    Topic, Unsubscribe, UserProperty, Version, Will,
+    Acknowledgement, Config as ClientConfig, Connect, Disconnect, Event, Filter, List, PacketId,
+    Payload, Properties, Property, Publish, QoS, ReasonCode, RetainHandling, Subscribe,
+    Subscription, Text, Topic, Unsubscribe, UserProperty, Version, Will,
     broker::{Action, Answer, Broker, Config, Crowding, Large, Overflow, SPARE, Verdict},
     router::Limits as RouterLimits,
     store::{Heap, Limits},

@@ -70,13 +70,13 @@ impl Large {
     ///
     /// - messages, retained ones, wills and those on their way, with their places in queues: `bytes`, and
     ///   their places, of which there is one for each 256 bytes;
+    /// - what is known of those at QoS 2 that have come and were not released: an eighth of that;
     /// - [`retained_messages`](Config::retained_messages) places;
-    /// - [`sessions`](Config::sessions), each with its name, what is known of
-    ///   [`in_flight`](Config::in_flight) messages on their way and of as many that are arriving as it
-    ///   [may](Config::receive_maximum) send, [aliases](Config::topic_alias_bytes) in both
-    ///   directions, and [`subscriptions`](Config::subscriptions) for which retained messages are owed;
-    /// - filters: four thirds of their [bytes](router::Limits::bytes), and their identifiers, once;
-    /// - connections.
+    /// - [`sessions`](Config::sessions), each with its name, and what is known of
+    ///   [`in_flight`](Config::in_flight) messages on their way and of 32 that have come;
+    /// - filters: four thirds of their [bytes](router::Limits::bytes), their identifiers, once, and for
+    ///   which of them retained messages are owed;
+    /// - connections, each with its [aliases](Config::topic_alias_bytes) in both directions.
     ///
     /// Vectors have room for twice as many as there are.
     ///
@@ -93,19 +93,21 @@ impl Large {
         limits: &router::Limits,
         connections: usize,
     ) -> usize {
-        let messages = bytes + Shared::memory(bytes);
+        let messages = Shared::memory(bytes);
         let retained = config.retained_messages;
         let retained = places::<MessageId>(retained) + table(retained);
         let sessions = config.sessions;
-        let session = config.client_id_bytes
-            + vec::<Replay>(config.subscriptions)
-            + Heap::memory(&store_limits(config), config.in_flight);
+        let session = config.client_id_bytes + vec::<Replay>(0) + Heap::memory(config.in_flight);
         let sessions = sessions * session
             + places::<Session<Self>>(sessions)
             + table(sessions)
             + 2 * Clocks::memory(sessions);
-        let filters = limits.bytes / 3 * 4 + vec::<Identified>(limits.subscriptions);
-        let connections = places::<Connection>(connections) + Clocks::memory(connections);
+        let filters = limits.bytes / 3 * 4
+            + vec::<Identified>(limits.subscriptions)
+            + 2 * vec::<Replay>(limits.subscriptions);
+        let connections = connections * Heap::aliases(&store_limits(config))
+            + places::<Connection>(connections)
+            + Clocks::memory(connections);
         messages + retained + sessions + filters + connections
     }
 }

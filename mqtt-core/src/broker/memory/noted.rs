@@ -83,6 +83,13 @@ impl Noting for Noted {
         self.notes.as_mut()?.pop()
     }
 
+    fn rest(&mut self) {
+        self.heap.rest();
+        if let Some(notes) = &mut self.notes {
+            notes.shrink_to_fit();
+        }
+    }
+
     fn each_taken(&self, each: &mut dyn FnMut(PacketId)) {
         self.taken().for_each(each);
     }

@@ -13,6 +13,7 @@ use crate::{
         session::Delivery,
     },
     sink::Payload,
+    store::Heap,
     wire::Identifiers,
 };
 
@@ -21,6 +22,8 @@ use crate::{
 pub struct Shared {
     messages: Places<Kept>,
     ledger: Ledger,
+    /// How many bytes are taken by what is known of messages that have arrived and are unfinished.
+    arrived: usize,
 }
 
 #[derive(Debug)]
@@ -79,6 +82,12 @@ impl Kept {
 /// What a delivery takes in the queue of its session, which may have room for four times as many.
 const RECORD: usize = 4 * size_of::<(u64, Delivery)>();
 
+/// How many bytes may be taken by what is known of messages that have arrived and are unfinished, but for a
+/// few of each session.
+const fn arrivals(limit: usize) -> usize {
+    limit / 8
+}
+
 /// For each message that may be kept there are so many bytes.
 const LEAST: usize = 256;
 
@@ -96,12 +105,13 @@ const MAX_COPIED: usize = 64;
 
 impl Shared {
     pub(in crate::broker) const fn new(limit: usize) -> Self {
-        Self { messages: Places::new(), ledger: Ledger::new(limit / LEAST, limit, RECORD) }
+        let ledger = Ledger::new(limit / LEAST, limit, RECORD);
+        Self { messages: Places::new(), ledger, arrived: 0 }
     }
 
-    /// The number of bytes of the places of as many messages as may be kept.
+    /// The number of bytes of as much as may be kept.
     pub(in crate::broker) const fn memory(limit: usize) -> usize {
-        places::<Kept>(limit / LEAST)
+        limit + arrivals(limit) + places::<Kept>(limit / LEAST)
     }
 
     /// Whether a message that is in use is on record.
@@ -224,6 +234,15 @@ impl Messages for Shared {
 
     fn may_wait(&self) -> bool {
         self.ledger.may_wait()
+    }
+
+    fn set_arrived(&mut self, before: usize, after: usize) {
+        let arrived = self.arrived + after * Heap::ARRIVAL;
+        self.arrived = arrived.saturating_sub(before * Heap::ARRIVAL);
+    }
+
+    fn may_arrive(&self, of: usize) -> bool {
+        of <= Heap::FEW || self.arrived <= arrivals(self.ledger.limit.bytes)
     }
 
     fn deliveries(&self, id: MessageId) -> u32 {

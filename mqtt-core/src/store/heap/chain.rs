@@ -59,6 +59,16 @@ impl<T> Chain<T> {
         2 * len * size_of::<Node<T>>() + 64 + len * 16 / 7 * (size_of::<Place>() + 1)
     }
 
+    /// The number of bytes that one of more values than [`FLOOR`] takes at most: there is room for four
+    /// times as many.
+    pub(super) const EACH: usize = 4 * size_of::<Node<T>>() + 5 * (size_of::<Place>() + 1);
+
+    /// Gives back what is not in use.
+    pub(super) fn rest(&mut self) {
+        self.nodes.shrink_to_fit();
+        self.places.shrink_to_fit(Place::hash);
+    }
+
     /// Appends a value with a new identifier to a line.
     ///
     /// # Errors
@@ -254,4 +264,4 @@ fn hash(id: PacketId) -> u64 {
 const NONE: u16 = u16::MAX;
 
 /// The number of values for which memory is kept when most have gone.
-const FLOOR: usize = 32;
+pub(super) const FLOOR: usize = 32;
