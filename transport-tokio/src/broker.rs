@@ -58,8 +58,9 @@
 //!   connected when the broker was killed has lost its connection when the next one begins: its will is
 //!   published, and the time of its session runs, from then on.
 //! - A file that cannot be read is reported, renamed (`broker.redb.corrupt-1` and so on), and the broker
-//!   begins with a new one. A record that makes no sense, or is more than the limits allow, is skipped
-//!   and reported. One of a format that this version does not know is left alone, and not served.
+//!   begins with a new one. A record that makes no sense is skipped and reported. A file of a
+//!   format that this version does not know, or with more than the limits allow by now, is left alone,
+//!   and not served.
 //! - If the file cannot be written, that is reported, and tried again every five seconds. Until then nothing
 //!   more at QoS 1 and 2 is acknowledged, and what is held back is bounded as ever; QoS 0 goes on.
 //!

@@ -454,6 +454,9 @@ pub enum PersistenceError {
     InUse,
     /// It was made by a version of this crate that writes it differently.
     Format(u32),
+    /// What is in it is more than the limits allow, which were larger once. Nothing has been touched: with
+    /// those it is served, and what has been acknowledged is not lost.
+    Limits,
 }
 
 #[cfg(feature = "persistence")]
@@ -463,6 +466,7 @@ impl fmt::Display for PersistenceError {
             Self::Io(error) => write!(f, "{error}"),
             Self::InUse => f.write_str("in use"),
             Self::Format(format) => write!(f, "the unknown format {format}"),
+            Self::Limits => f.write_str("more than the limits allow"),
         }
     }
 }

@@ -10,7 +10,7 @@ use std::{
 
 use mqtt_core::{
     Instant,
-    broker::{Broker, Key, Large},
+    broker::{Broker, Key, Large, RestoreError},
 };
 use tokio::task::{self, JoinHandle};
 
@@ -75,6 +75,9 @@ enum Progress {
 /// A broker with what was kept, and the keys of records that make no sense.
 type Restored = (Broker<Large>, Vec<Box<[u8]>>);
 
+/// What was kept is more than the limits allow.
+struct TooMuch;
+
 /// What a broker begins with that has been restored.
 pub(super) type Begun = (Saver, Vec<Box<[u8]>>);
 
@@ -84,30 +87,35 @@ impl Terms {
         self,
         now: Instant,
         make: impl Fn() -> Broker<Large>,
-    ) -> Result<(Saver, Restored), SessionFileError> {
+    ) -> Result<Result<(Saver, Restored), TooMuch>, SessionFileError> {
         let Self { directory, durability } = self;
         std::fs::create_dir_all(&directory)?;
         let path = directory.join(NAME);
         let restore = |archive: &Archive| {
-            let (mut core, mut bad) = (make(), Vec::new());
+            let (mut core, mut bad, mut fits) = (make(), Vec::new(), true);
             archive.read(|key, record| {
                 if let Err(problem) = core.restore(now, key, record) {
+                    fits &= problem != RestoreError::Limit;
                     tracing::error!(%problem, key = ?Key::from_bytes(key), "a record is skipped");
                     bad.push(key.into());
                 }
             })?;
-            Ok((core, bad))
+            Ok((core, bad, fits))
         };
-        let (archive, restored, aside) =
+        let (archive, (core, bad, fits), aside) =
             Archive::open_or_replace(&path, durability, FORMAT, restore)?;
+        if !fits {
+            return Ok(Err(TooMuch)); // nothing is lost: larger limits take it
+        }
         let told = Persistence {
-            skipped: restored.1.len() as u64,
+            skipped: bad.len() as u64,
             set_aside: u64::from(aside.is_some()),
             ..Persistence::default()
         };
         let file = File::Idle(archive);
         let path = Arc::new(path);
-        Ok((Saver { path, durability, file, due: None, told, restored_at: now }, restored))
+        let saver = Saver { path, durability, file, due: None, told, restored_at: now };
+        Ok(Ok((saver, (core, bad))))
     }
 }
 
@@ -120,7 +128,8 @@ pub(super) async fn open(
     let file = terms.directory.join(NAME);
     let opened = task::spawn_blocking(move || terms.open(now, make)).await;
     match opened.unwrap_or_else(|error| Err(SessionFileError::Io(error.into()))) {
-        Ok((saver, (core, bad))) => Ok((core, Some((saver, bad)))),
+        Ok(Ok((saver, (core, bad)))) => Ok((core, Some((saver, bad)))),
+        Ok(Err(TooMuch)) => Err(ServeError::Persistence { file, error: PersistenceError::Limits }),
         Err(error) => {
             let error = match error {
                 SessionFileError::Io(error) => PersistenceError::Io(error),

@@ -58,8 +58,7 @@ pub struct Persistence {
     pub failures: u64,
     /// Whether it has failed, and has not worked since: nothing at QoS 1 and 2 is acknowledged.
     pub is_failing: bool,
-    /// How many records were skipped when the file was read, because they make no sense or are more than
-    /// the limits allow.
+    /// How many records were skipped when the file was read, because they make no sense.
     pub skipped: u64,
     /// How often a file that could not be read was given another name.
     pub set_aside: u64,

@@ -204,3 +204,24 @@ async fn what_may_be_good_is_not_touched() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn what_is_more_than_smaller_limits_allow_is_not_lost() {
+    bounded(async {
+        let directory = TempDir::new().unwrap();
+        let broker = serve(keeping(directory.path())).await;
+        let publisher = connect(&broker, fleeting("pub")).await;
+        for topic in ["a", "b", "c"] {
+            publisher.publish(topic, "kept").qos(AtLeastOnce).retain(true).await.unwrap();
+        }
+        broker.shutdown(SOON).await;
+        let smaller = Config { retained_messages: 2, ..Config::default() };
+        match keeping(directory.path()).config(smaller).serve().await {
+            Err(ServeError::Persistence { error: PersistenceError::Limits, .. }) => {}
+            other => panic!("{other:?}"),
+        }
+        let broker = serve(keeping(directory.path())).await;
+        assert_eq!(statistics(&broker).await.retained, 3);
+    })
+    .await;
+}
