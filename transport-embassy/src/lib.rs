@@ -74,6 +74,7 @@
 //!
 //! - `net` (default): TCP by `embassy-net`.
 //! - `flash`: the session in flash memory, by `embedded-storage` and `sequential-storage`.
+//! - `tls`: TLS 1.3 over TCP, by `embedded-tls`.
 //! - `v3` and `v5` (default): the protocol versions.
 //! - `defmt`: `defmt::Format` for the public types, and a log of lost connections.
 
@@ -104,6 +105,8 @@ pub mod serial;
 mod state;
 mod status;
 mod subscriptions;
+#[cfg(feature = "tls")]
+pub mod tls;
 mod transmit;
 mod waiting;
 

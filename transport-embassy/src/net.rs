@@ -77,16 +77,6 @@ impl<'d> Tcp<'d> {
     pub const fn socket_mut(&mut self) -> &mut TcpSocket<'d> {
         &mut self.socket
     }
-
-    async fn address(&self) -> Result<IpAddress, Error> {
-        match self.host {
-            Host::Address(address) => Ok(address),
-            Host::Name(name) => {
-                let found = self.stack.dns_query(name, dns::DnsQueryType::A).await;
-                found.map_err(Error::Dns)?.first().copied().ok_or(Error::NoAddress)
-            }
-        }
-    }
 }
 
 impl core::fmt::Debug for Tcp<'_> {
@@ -106,13 +96,7 @@ impl<'d> Connector for Tcp<'d> {
         Self: 'c;
 
     async fn connect(&mut self) -> Result<(Reader<'_>, Writer<'_>), Error> {
-        while !self.stack.is_config_up() {
-            Timer::after(CONFIG).await;
-        }
-        let address = self.address().await?;
-        abort(&mut self.socket).await; // if it was dropped in the middle of something
-        let endpoint = IpEndpoint::new(address, self.port);
-        self.socket.connect(endpoint).await.map_err(Error::Connect)?;
+        open(self.stack, self.host, self.port, &mut self.socket).await?;
         let stack = self.stack;
         let (reader, writer) = self.socket.split();
         Ok((Reader { reader, stack }, Writer { writer }))
@@ -171,8 +155,29 @@ impl Connector for Listener<'_> {
     }
 }
 
+/// Waits for the link and an address, asks for the server's, and connects.
+pub(crate) async fn open(
+    stack: Stack<'_>,
+    host: Host<'_>,
+    port: u16,
+    socket: &mut TcpSocket<'_>,
+) -> Result<(), Error> {
+    while !stack.is_config_up() {
+        Timer::after(CONFIG).await;
+    }
+    let address = match host {
+        Host::Address(address) => address,
+        Host::Name(name) => {
+            let found = stack.dns_query(name, dns::DnsQueryType::A).await.map_err(Error::Dns)?;
+            *found.first().ok_or(Error::NoAddress)?
+        }
+    };
+    abort(socket).await; // if it was dropped in the middle of something
+    socket.connect(IpEndpoint::new(address, port)).await.map_err(Error::Connect)
+}
+
 /// Lets what was written leave, and closes.
-async fn close(socket: &mut TcpSocket<'_>, stack: Stack<'_>) {
+pub(crate) async fn close(socket: &mut TcpSocket<'_>, stack: Stack<'_>) {
     socket.close();
     if stack.is_link_up() {
         let _ = with_timeout(Duration::from_secs(1), socket.flush()).await;
