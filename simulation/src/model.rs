@@ -69,6 +69,9 @@ pub struct Counts {
     pub statistics: Statistics,
 }
 
+/// How many bytes of an unfinished packet show that a client lives.
+const PROGRESS: usize = 256;
+
 /// The broker looks at its clock ten times a second: what is due comes at the next of these ticks.
 const fn tick_after(at: Instant) -> Instant {
     Instant::from_millis((at.as_millis() / 100 + 1) * 100)
@@ -153,7 +156,7 @@ impl Model {
             return self.on_connect(now, from, version, &connect);
         }
         let link = self.links.get_mut(&from).expect("a connection");
-        (link.heard, link.stirred) = (now, now);
+        (link.heard, link.stirred, link.trickled) = (now, now, 0);
         let name = link.name.clone();
         match packet {
             Packet::Publish(delivery, publish) => self.on_publish(now, from, delivery, &publish),
@@ -314,6 +317,7 @@ impl Model {
             keep_alive: connect.keep_alive,
             heard: now,
             stirred: now,
+            trickled: 0,
             inbound_aliases: BTreeMap::new(),
             outbound_aliases: BTreeMap::new(),
             answers: [].into(),
@@ -456,10 +460,12 @@ impl Model {
         }
     }
 
-    /// Bytes have come that are not a whole packet yet: a sign of life.
-    pub fn stirred(&mut self, now: Instant, connection: ConnectionId) {
-        if let Some(link) = self.links.get_mut(&connection) {
-            link.stirred = now;
+    /// So many bytes have come that may not be a whole packet yet: a sign of life, if there are enough.
+    pub fn stirred(&mut self, now: Instant, connection: ConnectionId, bytes: usize) {
+        let Some(link) = self.links.get_mut(&connection) else { return };
+        link.trickled += bytes;
+        if link.trickled >= PROGRESS {
+            (link.stirred, link.trickled) = (now, 0);
         }
     }
 
@@ -627,9 +633,14 @@ impl Model {
             let waits = session.waiting.iter().find(|entry| entry.is_sure(now, link));
             assert!(waits.is_none(), "{waits:?} did not come to {name}");
             assert!(session.flights.is_empty(), "{:?} did not end for {name}", session.flights);
-            for Owed { filter, must, .. } in &session.owed {
+            for Owed { filter, must, open, .. } in &session.owed {
                 let owed = |topic: &String| {
                     let message = self.retained.get(topic)?;
+                    // One that was retained before may have waited, and expired.
+                    let mut before = open.iter().filter(|one| one.topic == *topic);
+                    if before.any(|one| one.has_expired(now)) {
+                        return None;
+                    }
                     let entry = parts::Entry::new(message, &[], 0);
                     entry.is_sure(now, link).then_some(message)
                 };

@@ -406,7 +406,7 @@ impl<M: Kind, S: Store> Party<M, S> {
             line.rx.extend_from_slice(&bytes);
             moved = true;
             if let (Some(model), Some(connection)) = (&mut self.model, line.connection) {
-                model.stirred(now, connection);
+                model.stirred(now, connection, bytes.len());
             }
         }
         let room = line.app.room();

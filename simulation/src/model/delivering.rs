@@ -175,29 +175,36 @@ impl Model {
         let link = self.links.values().find(|other| Some(other.serial) == link);
         let session = self.sessions.get_mut(client)?;
         let is_it = |entry: &Entry| seen.is_entry(entry) && !entry.message.has_expired(seen.now);
+        let waiting = &session.waiting;
+        let alike: Vec<_> = (0..waiting.len()).filter(|index| is_it(&waiting[*index])).collect();
+        let first = *alike.first()?;
+        // It is behind all that surely come before it.
+        let overtaken = |index: usize| {
+            let Entry { qos, batch, .. } = waiting[index];
+            let is_before = |entry: &&Entry| entry.batch < batch && qos > QoS::AtMostOnce;
+            let before = waiting[..index].iter().filter(is_before);
+            before.into_iter().find(|entry| entry.is_sure(seen.now, link))
+        };
         // Of two that are alike the one that need not come may have been dropped.
-        let must = session.waiting.iter().position(|entry| entry.must && is_it(entry));
-        let index = must.or_else(|| session.waiting.iter().position(is_it))?;
-        if session.waiting[index].qos > QoS::AtMostOnce {
-            let batch = session.waiting[index].batch;
-            let is_before = |(at, entry): &(usize, &Entry)| *at < index && entry.batch < batch;
-            let before = session.waiting.iter().enumerate().filter(is_before);
-            let sure = before.map(|(_, entry)| entry).find(|entry| entry.is_sure(seen.now, link));
-            if let Some(overtaken) = sure {
-                let is_owed = |owed: &Owed| owed.open.iter().any(|message| seen.is(message));
-                assert!(
-                    session.owed.iter().any(is_owed),
-                    "{overtaken:?} was overtaken by {seen:?}"
-                );
-                return None; // by a retained one
-            }
-        }
+        let (sure, unsure): (Vec<_>, Vec<_>) =
+            alike.iter().partition(|index| waiting[**index].must);
+        let mut possible = sure.into_iter().chain(unsure);
+        let Some(index) = possible.find(|index| overtaken(*index).is_none()) else {
+            let is_owed = |owed: &Owed| owed.open.iter().any(|message| seen.is(message));
+            assert!(
+                session.owed.iter().any(is_owed),
+                "{:?} was overtaken by {seen:?}",
+                overtaken(first)
+            );
+            return None; // by a retained one
+        };
+        let batch = waiting[first].batch;
         let entry = session.waiting.remove(index);
         if entry.qos > QoS::AtMostOnce {
             let mut at = 0;
             session.waiting.retain(|other| {
                 at += 1;
-                at > index || other.batch >= entry.batch || seen.is_entry(other)
+                at > first || other.batch >= batch
             });
         }
         Some(entry)
@@ -233,7 +240,8 @@ impl Model {
             entries.filter(is_it).map(|entry| (index, entry)).next()
         });
         let (index, mut entry) = found?;
-        entry.group = Some(self.shared.remove(index).group);
+        let shared = self.shared.remove(index);
+        (entry.group, entry.must) = (Some(shared.group), shared.must);
         Some(entry)
     }
 

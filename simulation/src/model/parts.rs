@@ -275,8 +275,10 @@ pub(super) struct Link {
     pub(super) keep_alive: u16,
     /// When a packet was taken last.
     pub(super) heard: Instant,
-    /// When anything came last.
+    /// When that, or enough of one that is not whole yet.
     pub(super) stirred: Instant,
+    /// How many bytes have come since.
+    pub(super) trickled: usize,
     pub(super) inbound_aliases: BTreeMap<u16, String>,
     pub(super) outbound_aliases: BTreeMap<u16, String>,
     pub(super) answers: VecDeque<Answer>,

@@ -40,6 +40,10 @@ impl Model {
             // It has been taken [MQTT-4.3.3-10].
             return self.owe_answer(from, answer, Some(id), None);
         }
+        if let (Some(id), QoS::AtLeastOnce) = (delivery.packet_id, publish.qos) {
+            // Of an earlier connection: the client has given its identifier to another.
+            self.session(&name).inbound.remove(&id);
+        }
         let is_denied = (self.is_denied)(&topic);
         // Before 5.0 a refusal cannot be told: it goes on as if it had been taken.
         if let (Some(id), QoS::ExactlyOnce) = (delivery.packet_id, publish.qos)
