@@ -207,7 +207,8 @@ pub enum Violation {
     WrongAcknowledgement,
     /// Not as many reason codes as there were filters [MQTT-3.8.4-6].
     ReasonCount,
-    /// A session that should have been discarded is present [MQTT-3.2.2-2].
+    /// A session is present that should have been discarded [MQTT-3.2.2-2], or was here alone
+    /// [MQTT-3.2.2-4]: then the next clean start ends it.
     SessionPresent,
     /// A topic alias above the maximum [MQTT-3.1.2-26], [MQTT-3.2.2-17].
     TopicAliasInvalid,

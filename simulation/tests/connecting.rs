@@ -318,6 +318,32 @@ fn a_clean_start_ends_the_old_session_on_both_sides() {
     }
 }
 
+/// [MQTT-3.2.2-4]: who has not heard of the clean start that it asked for has to ask again.
+#[test]
+fn a_clean_start_is_asked_for_until_it_is_answered() {
+    for version in BOTH {
+        let clean = Connect { clean_start: true, ..persistent(version) };
+        let mut pair = meet(version);
+        subscribe_to_all(&mut pair);
+        pair.cut();
+        pair.connect(&clean).unwrap();
+        pair.cut(); // before it has left
+        for _ in 0..2 {
+            pair.connect(&persistent(version)).unwrap();
+            assert_eq!(pair.error(), Error::Protocol(Violation::SessionPresent));
+            pair.cut();
+        }
+        pair.connect(&clean).unwrap();
+        // Before 5.0 the session that began clean ends with its connection.
+        for present in [false, version.is_v5(), true] {
+            let [Event::Connected(ack)] = pair.events()[..] else { panic!() };
+            assert_eq!(ack.session_present, present);
+            pair.cut();
+            pair.connect(&persistent(version)).unwrap();
+        }
+    }
+}
+
 /// [MQTT-3.1.2-5], [MQTT-3.2.2-3]
 #[test]
 fn a_session_outlives_its_connection() {

@@ -20,8 +20,12 @@ impl<S: Store> Client<S> {
     ///
     /// With [`clean_start`](Connect::clean_start) the old session ends here: every publish without
     /// an outcome is lost [MQTT-3.1.2-4]. Without it the caller claims to have the session's state,
-    /// which is what the store holds [MQTT-3.2.2-4]. The Receive Maximum is lowered to what the
-    /// store has room for, the Topic Alias Maximum to its aliases.
+    /// which is what the store holds [MQTT-3.2.2-4]. So a clean start is to be asked for again until
+    /// one has come to [`Event::Connected`]: a server that has not heard of it resumes what is gone here,
+    /// which is [`SessionPresent`](Violation::SessionPresent).
+    ///
+    /// The Receive Maximum is lowered to what the store has room for, the Topic Alias Maximum to its
+    /// aliases.
     ///
     /// What is left of an earlier connection, received or to be sent, has to be discarded before.
     ///

@@ -358,3 +358,28 @@ fn a_clean_start_discards_what_was_there_before_the_program() {
         });
     }
 }
+
+#[test]
+fn a_clean_start_is_for_the_first_connection_also_if_that_is_dropped() {
+    for version in [Version::V3_1_1, Version::V5] {
+        let world = World::new(1);
+        let mut server = server();
+        let mut resources = Resources::new(version, Fixed::new());
+        let (client, mut runner) = resources.split(options("alice"));
+        let (listeners, [first, second]) = (world.listeners(), [(); 2].map(|()| world.tcp()));
+        world.run([task(server.serve(listeners))], async {
+            select(runner.run(first), client.subscribe(filter("n"), QoS::AtLeastOnce)).await;
+            assert_eq!(client.status(), Status::Idle);
+            let connected = async {
+                while !matches!(client.status(), Status::Connected { .. }) {
+                    sleep(10).await;
+                }
+                client.status()
+            };
+            let Either::Second(status) = select(runner.run(second), connected).await else {
+                panic!("it has ended")
+            };
+            assert_eq!(status, Status::Connected { session_present: true });
+        });
+    }
+}

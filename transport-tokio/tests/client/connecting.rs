@@ -468,6 +468,31 @@ async fn sessions_begin_and_go_on_as_asked_for() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_clean_start_is_asked_for_until_it_is_answered() {
+    bounded(async {
+        let net = Net::script(ConnAck::default(), Version::V5);
+        net.with(|script| script.greeting = None);
+        let options = Options { clean_start: true, retry_first: true, ..options(Version::V5) };
+        let longest = Duration::from_secs(1);
+        let reconnect = Reconnect { longest, ..Reconnect::default() };
+        let options = Options { session_expiry_interval: 300, reconnect, ..options };
+        let (_client, driver) = net.client(options);
+        let _driver = tokio::spawn(driver);
+        for (clean, is_answered) in [(true, false), (true, true), (false, false), (false, true)] {
+            pass(5).await;
+            let Packet::Connect(_, connect) = net.with(|script| script.packet()) else { panic!() };
+            assert_eq!(connect.clean_start, clean);
+            if is_answered {
+                net.with(|script| script.send(&Packet::ConnAck(ConnAck::default())));
+                settle().await;
+            }
+            net.cut();
+        }
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_name_that_the_server_has_chosen_is_kept() {
     bounded(async {
         let options = Options { client_id: String::new(), ..options(Version::V5) };
