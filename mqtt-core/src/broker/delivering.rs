@@ -290,6 +290,7 @@ impl<M: Memory> Delivering<'_, M> {
             let plain = found().filter(|found| found.group.is_none());
             plain.flat_map(|found| found.recipients).map(|recipient| recipient.subscriber().0)
         };
+        let mut doomed = None;
         while !self.messages.has_room(size, Use::Waiting) {
             let (mut any, mut shared) = (false, None);
             next_stamp(stamp);
@@ -299,27 +300,19 @@ impl<M: Memory> Delivering<'_, M> {
                     continue;
                 };
                 session.stamp = *stamp; // it may be found again
-                any |= session.drop_oldest(self.messages, self.statistics, host, is_for_one);
-                let oldest = session.oldest().map(|(_, oldest)| oldest.message);
-                shared = match (shared, oldest) {
-                    (None, Some(oldest)) => Some((oldest, 1)),
-                    (Some((message, count)), Some(oldest)) if message == oldest => {
-                        Some((message, count + 1))
-                    }
-                    (shared, _) => shared,
-                };
+                any |= session.drop_oldest(self.messages, self.statistics, host, doomed);
+                if let Some(oldest) = session.oldest().map(|(_, oldest)| oldest.message) {
+                    let (message, count) = shared.get_or_insert((oldest, 0));
+                    *count += u32::from(*message == oldest);
+                }
             }
-            match shared {
-                _ if any => {}
+            doomed = match shared {
+                _ if any => None,
                 Some((message, count)) if count == self.messages.deliveries(message) => {
-                    for place in all() {
-                        let Some(session) = self.sessions.get_mut(place) else { continue };
-                        let is_it = |_: &M::Messages, oldest| oldest == message;
-                        session.drop_oldest(self.messages, self.statistics, host, is_it);
-                    }
+                    Some(message)
                 }
                 _ => return,
-            }
+            };
         }
     }
 
@@ -436,7 +429,7 @@ impl<M: Memory> Delivering<'_, M> {
         let mut message = routing.user(wish.identifiers, user, *messages);
         while message.is_none()
             && config.overflow == Overflow::DropOldest
-            && session.drop_oldest(*messages, statistics, host, is_for_one)
+            && session.drop_oldest(*messages, statistics, host, None)
         {
             message = routing.user(wish.identifiers, user, *messages);
         }
@@ -480,11 +473,6 @@ impl<M: Memory> Delivering<'_, M> {
 /// Another number than sessions are marked with.
 fn next_stamp(stamp: &mut u32) {
     *stamp = stamp.wrapping_add(1).max(1);
-}
-
-/// Whether a message has one delivery only: without that it goes.
-fn is_for_one(messages: &impl Messages, message: MessageId) -> bool {
-    messages.deliveries(message) == 1
 }
 
 /// A number that grows by one for each message of a group.

@@ -415,6 +415,7 @@ impl<const MESSAGES: usize, const BYTES: usize> Messages for Arena<MESSAGES, BYT
         Some(slot.head.read(head, Payload::new(payload)))
     }
 
+    #[inline(never)]
     fn measure(content: &Content<'_>, identifiers: Identifiers<'_>) -> usize {
         Head::new(content, identifiers, Use::Waiting).all_len()
     }

@@ -34,7 +34,8 @@ impl<M: Memory> Session<M> {
         while config.overflow == Overflow::DropOldest
             && !hopeless
             && is_full(self)
-            && self.drop_oldest(messages, statistics, host, |_, _| true)
+            && let Some((_, oldest)) = self.oldest()
+            && self.drop_oldest(messages, statistics, host, Some(oldest.message))
         {}
         if is_full(self) || !self.deliveries.push(delivery) {
             statistics.dropped_overflow += 1;
@@ -55,16 +56,18 @@ impl<M: Memory> Session<M> {
         waiting.into_iter().find(|(_, delivery)| delivery.counts)
     }
 
-    /// Drops what has waited for longest, if it is one of those that `which` chooses. Whether it was.
+    /// Drops what has waited for longest, if nobody else waits for that or it is doomed. Whether it was.
     pub(super) fn drop_oldest(
         &mut self,
         messages: &mut M::Messages,
         statistics: &mut Statistics,
         host: &mut impl Host,
-        which: impl FnOnce(&M::Messages, MessageId) -> bool,
+        doomed: Option<MessageId>,
     ) -> bool {
-        let oldest = self.oldest().filter(|(_, oldest)| which(messages, oldest.message));
-        let Some((index, oldest)) = oldest else { return false };
+        let Some((index, oldest)) = self.oldest() else { return false };
+        if messages.deliveries(oldest.message) != 1 && doomed != Some(oldest.message) {
+            return false;
+        }
         self.note_end(index, Haste::Urgent, host);
         self.take(index, messages.size(oldest.message));
         release(messages, oldest.message, Use::Sent, host);
