@@ -11,7 +11,7 @@ use crate::{
     store::Store,
     time::Instant,
     timer::{Timer, TimerTable},
-    wire::{self, Bare, Encode, Header, PacketType, QoS, Text, Version, Writer},
+    wire::{self, Bare, Encode, Header, PacketType, QoS, SMALL, Text, Version, Writer},
 };
 
 mod inbound;
@@ -295,13 +295,17 @@ impl<S: Store> Link<S> {
     }
 
     /// How many bytes the machine itself may write now.
+    #[cfg_attr(target_pointer_width = "32", inline(never))]
     fn room(&self, out: &impl Sink) -> usize {
         if self.outgoing > 0 { 0 } else { out.room() }
     }
 
     /// Whether the input begins with a packet that the peer must not send, for its length.
     pub(crate) fn check_size(&self, header: &Header) -> Result<(), Violation> {
-        if header.packet_len() > self.maximum_packet_size as usize {
+        let most = self.maximum_packet_size as usize;
+        // The fixed header has five bytes at most.
+        let near = SMALL || header.remaining_length as usize + 5 > most;
+        if near && header.packet_len() > most {
             return Err(Violation::PacketTooLarge);
         }
         Ok(())

@@ -350,6 +350,7 @@ impl<'s> Unsent<'s> {
 
     /// The packet's header, the message without its payload, and what the first part has of that; with
     /// `identifies` it may have subscription identifiers.
+    #[inline(always)]
     pub(crate) fn read(
         &self,
         version: Version,

@@ -39,7 +39,7 @@ impl TimerTable {
     }
 
     pub(crate) fn has_expired(&self, timer: Timer, now: Instant) -> bool {
-        self.is_armed(timer) && self.0[timer as usize] <= now
+        self.0[timer as usize] <= now && self.is_armed(timer)
     }
 
     /// The earliest of the armed timers.

@@ -519,7 +519,7 @@ pub(crate) trait Encode {
 
 /// The length of the whole packet, given the length that stands in its fixed header.
 pub(crate) fn packet_len(remaining_length: usize) -> Result<usize, EncodeError> {
-    if remaining_length < 0x80 {
+    if !SMALL && remaining_length < 0x80 {
         return Ok(2 + remaining_length);
     }
     match u32::try_from(remaining_length) {
@@ -568,12 +568,12 @@ pub(crate) fn write<E: Encode>(
 /// Writes an acknowledgement without properties into `span`: four bytes, or five with the reason.
 #[inline]
 pub(crate) fn write_ack(packet: PacketType, id: PacketId, reason: ReasonCode, span: &mut [u8]) {
-    let with_reason = span.len() > 4;
     let [high, low] = id.get().to_be_bytes();
-    let mut to = Writer::new(span);
-    to.put(&[packet.first_byte(), 2 + u8::from(with_reason), high, low]);
-    if with_reason {
-        to.u8(reason.as_u8());
+    if let Some((head, rest)) = span.split_first_chunk_mut() {
+        *head = [packet.first_byte(), 2 + rest.len() as u8, high, low];
+        if let [place, ..] = rest {
+            *place = reason.as_u8();
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{
     sink::Sink,
     store::{Arrival, Stage, Store},
     time::Instant,
-    wire::{self, Header, PacketId, PacketType, Publish, QoS},
+    wire::{self, Header, PacketId, PacketType, Publish, QoS, SMALL},
 };
 
 /// A message that arrives in pieces.
@@ -74,7 +74,7 @@ impl<S: Store> Link<S> {
         let remaining = header.remaining_length - body.len() as u32;
         let (mut arrival, mut receipt, mut fate) = (None, None, Fate::Deliver);
         if let Some(id) = delivery.packet_id
-            && !(remaining == 0 && self.answer_at_once(id, publish.qos, out))
+            && (SMALL || remaining > 0 || !self.answer_at_once(id, publish.qos, out))
         {
             let admission = self.admit(id, publish.qos, out)?;
             if let Admission::Later = admission {

@@ -5,7 +5,7 @@ use nom::{
     error::{ErrorKind, ParseError},
 };
 
-use super::{DecodeError, Text, text};
+use super::{DecodeError, SMALL, Text, text};
 use crate::topic::Topic;
 
 /// What remains of the input, and what was read from its front.
@@ -99,7 +99,7 @@ pub(super) fn topic(input: &[u8]) -> Parsed<'_, Topic<'_>> {
 #[inline]
 pub(super) fn varint(input: &[u8]) -> Parsed<'_, u32> {
     match input {
-        [value @ ..0x80, rest @ ..] => Ok((rest, u32::from(*value))),
+        [value @ ..0x80, rest @ ..] if !SMALL => Ok((rest, u32::from(*value))),
         _ => long_varint(input),
     }
 }

@@ -1,7 +1,7 @@
 //! MQTT 5.0's properties: one table, one parser, one writer.
 
 use super::{
-    DecodeError, EncodeError, PacketType, QoS,
+    DecodeError, EncodeError, PacketType, QoS, SMALL,
     leaf::{self, Parsed, be_u8, be_u16, be_u32},
     list::{Element, List, Repr, Sealed},
     text::{self, Text, TextError},
@@ -389,7 +389,9 @@ impl Seen {
 #[cfg_attr(not(target_pointer_width = "32"), inline(always))]
 #[cfg_attr(target_pointer_width = "32", inline(never))]
 pub(super) fn read(input: &[u8], context: Context) -> Parsed<'_, Properties<'_>> {
-    if let [0, rest @ ..] = input {
+    if let [0, rest @ ..] = input
+        && !SMALL
+    {
         return Ok((rest, Properties::EMPTY));
     }
     let (input, len) = leaf::varint(input)?;

@@ -1,6 +1,6 @@
 //! Writing into a span whose length was computed beforehand.
 
-use super::{text::Text, varint};
+use super::{SMALL, text::Text, varint};
 use crate::slice;
 
 /// The part of a span that is still to be written.
@@ -17,7 +17,9 @@ impl<'a> Writer<'a> {
     /// Writes the fixed header of a packet into `span`.
     pub(crate) fn begin(first_byte: u8, remaining_length: usize, span: &'a mut [u8]) -> Self {
         let mut to = Self(span);
-        if let short @ 0..0x80 = remaining_length {
+        if let short @ 0..0x80 = remaining_length
+            && !SMALL
+        {
             to.put(&[first_byte, short as u8]);
         } else {
             to.u8(first_byte);
