@@ -58,8 +58,7 @@ struct Registers;
 
 impl Connector for Registers {
     type Error = Infallible;
-    type Reader<'c> = Line;
-    type Writer<'c> = Line;
+    type Connection<'c> = (Line, Line);
 
     async fn connect(&mut self) -> Result<(Line, Line), Infallible> {
         Ok((Line, Line))
