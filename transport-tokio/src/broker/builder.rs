@@ -349,7 +349,8 @@ impl Builder {
             Some(address) => Some(metrics::bind(address).await?),
             None => None,
         };
-        let (pipes, accepted) = mpsc::channel(WAITING);
+        // Each listener has a place for the next, whether somebody comes or not.
+        let (pipes, accepted) = mpsc::channel(WAITING + bound.len());
         let (commands, asked) = mpsc::channel(WAITING);
         let mut listeners = JoinSet::new();
         let mut urls = Vec::new();

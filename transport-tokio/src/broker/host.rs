@@ -196,6 +196,9 @@ impl Connections {
     pub(super) fn remove(&mut self, place: usize) {
         self.release(place);
         let Some(mut gone) = self.places.get_mut(place).and_then(Option::take) else { return };
+        if let Some(ledger) = &mut self.ledger {
+            ledger.forget(place, &gone.held);
+        }
         self.open -= 1;
         self.outgoing -= gone.counted;
         self.incoming -= gone.kept;
@@ -290,7 +293,7 @@ impl Connections {
         if let Err(error) = result {
             tracing::debug!(%error, place, "a connection is lost");
             connection.out.clear();
-            connection.held = Held::default();
+            connection.held.clear();
             self.ended.push(place);
         }
         let len = connection.out.len();

@@ -64,6 +64,13 @@ pub(super) trait Holders {
 /// With more changes than this that are not saved, nothing more is taken in.
 const MOST: usize = 1 << 18;
 
+impl Held {
+    /// What was written is gone, and does not leave any more.
+    pub(super) fn clear(&mut self) {
+        *self = Self { is_listed: self.is_listed, ..Self::default() };
+    }
+}
+
 impl Ledger {
     /// The broker tells of a change.
     pub(super) fn change(&mut self, key: Key<'_>, haste: Haste) {
@@ -159,6 +166,13 @@ impl Ledger {
         self.is_urgent = true;
     }
 
+    /// A connection is gone, and nothing of it waits any more.
+    pub(super) fn forget(&mut self, place: usize, held: &Held) {
+        if held.is_listed {
+            self.waiting.retain(|waiting| *waiting != place);
+        }
+    }
+
     /// Whether nothing more is to be taken in before something has been saved.
     pub(super) fn is_full(&self) -> bool {
         self.changed.len() > MOST
@@ -196,8 +210,8 @@ mod tests {
         ledger.wrote(0, &mut all[0], 10);
         ledger.end_call(Some(1), &mut all);
         // Another call, to which nothing is urgent; the one whose input was taken waits, too.
-        for place in 0..3 {
-            ledger.wrote(place, &mut all[place], 1);
+        for (place, held) in all.iter_mut().enumerate() {
+            ledger.wrote(place, held, 1);
         }
         ledger.end_call(Some(2), &mut all);
         assert_eq!(bytes(&all), [11, 1, 0]);
@@ -224,6 +238,21 @@ mod tests {
         ledger.wrote(0, &mut all[0], 10);
         ledger.end_call(Some(0), &mut all);
         assert_eq!((bytes(&all), ledger.is_urgent, ledger.is_empty()), (vec![0], false, false));
+    }
+
+    #[test]
+    fn who_comes_and_goes_while_nothing_is_saved_is_forgotten() {
+        let (mut ledger, mut all) = (Ledger::default(), vec![Held::default(); 2]);
+        for _ in 0..3 {
+            change(&mut ledger, 1, Haste::Urgent);
+            ledger.wrote(0, &mut all[0], 10);
+            ledger.wrote(1, &mut all[1], 10);
+            ledger.end_call(None, &mut all);
+            all[0].clear();
+            ledger.forget(0, &all[0]);
+            all[0] = Held::default();
+        }
+        assert_eq!((bytes(&all), &ledger.waiting), (vec![0, 30], &vec![1]));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Where connections come from.
 
+#[cfg(any(feature = "tls", feature = "websocket"))]
+use std::collections::VecDeque;
 use std::{
     fmt,
     io::{self, IoSlice},
@@ -16,7 +18,7 @@ use std::path::{Path, PathBuf};
 #[cfg(unix)]
 use tokio::net::{UnixListener, UnixStream};
 #[cfg(any(feature = "tls", feature = "websocket"))]
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::{
     io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf},
     net::{TcpListener, TcpStream},
@@ -39,6 +41,10 @@ const BACKOFF: Duration = Duration::from_millis(100);
 /// How many TLS and WebSocket handshakes of one listener go on at once.
 #[cfg(any(feature = "tls", feature = "websocket"))]
 const HANDSHAKES: usize = 256;
+
+/// How long each may take for certain, when there are as many. After that it makes room for the next.
+#[cfg(any(feature = "tls", feature = "websocket"))]
+const HASTE: Duration = Duration::from_secs(1);
 
 /// A connection, and where it comes from.
 pub(super) struct Accepted {
@@ -219,6 +225,36 @@ impl Layers {
     }
 }
 
+/// Handshakes of one listener that go on.
+#[cfg(any(feature = "tls", feature = "websocket"))]
+#[derive(Default)]
+struct Handshakes {
+    tasks: JoinSet<()>,
+    /// When each began, in this order; some may be over.
+    begun: VecDeque<(time::Instant, AbortHandle)>,
+}
+
+#[cfg(any(feature = "tls", feature = "websocket"))]
+impl Handshakes {
+    fn spawn(&mut self, handshake: impl Future<Output = ()> + Send + 'static) {
+        self.begun.push_back((time::Instant::now(), self.tasks.spawn(handshake)));
+    }
+
+    /// Waits until there is room for one more. Those who say nothing do not keep others out.
+    async fn make_room(&mut self) {
+        while self.tasks.try_join_next().is_some() {}
+        while self.tasks.len() >= HANDSHAKES {
+            self.begun.retain(|(_, task)| !task.is_finished());
+            let Some((began, oldest)) = self.begun.front() else { return };
+            if time::timeout_at(*began + HASTE, self.tasks.join_next()).await.is_err() {
+                oldest.abort();
+                self.tasks.join_next().await;
+            }
+        }
+        self.begun.retain(|(_, task)| !task.is_finished());
+    }
+}
+
 /// A Unix socket, whose name goes with it.
 #[cfg(unix)]
 #[derive(Debug)]
@@ -304,12 +340,9 @@ impl Listener {
     /// The same with a task for each connection until it is as far as MQTT.
     #[cfg(any(feature = "tls", feature = "websocket"))]
     async fn run_layered(self, accepted: mpsc::Sender<Accepted>) {
-        let mut handshakes = JoinSet::new();
+        let mut handshakes = Handshakes::default();
         while !accepted.is_closed() {
-            while handshakes.try_join_next().is_some() {}
-            if handshakes.len() >= HANDSHAKES {
-                handshakes.join_next().await;
-            }
+            handshakes.make_room().await;
             let Some(connection) = self.accept().await else { continue };
             let (layers, accepted) = (self.layers.clone(), accepted.clone());
             handshakes.spawn(async move {

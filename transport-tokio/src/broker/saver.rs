@@ -119,6 +119,17 @@ impl Terms {
     }
 }
 
+/// Why a broker's file cannot be used.
+fn reason(error: SessionFileError) -> PersistenceError {
+    match error {
+        SessionFileError::Io(error) => PersistenceError::Io(error),
+        SessionFileError::InUse => PersistenceError::InUse,
+        SessionFileError::Format(format) => PersistenceError::Format(format),
+        SessionFileError::Damaged(problem) => PersistenceError::Io(io::Error::other(problem)),
+        error => PersistenceError::Io(io::Error::other(error)),
+    }
+}
+
 /// The same in a thread where it may block.
 pub(super) async fn open(
     terms: Terms,
@@ -130,15 +141,7 @@ pub(super) async fn open(
     match opened.unwrap_or_else(|error| Err(SessionFileError::Io(error.into()))) {
         Ok(Ok((saver, (core, bad)))) => Ok((core, Some((saver, bad)))),
         Ok(Err(TooMuch)) => Err(ServeError::Persistence { file, error: PersistenceError::Limits }),
-        Err(error) => {
-            let error = match error {
-                SessionFileError::Io(error) => PersistenceError::Io(error),
-                SessionFileError::InUse => PersistenceError::InUse,
-                SessionFileError::Format(format) => PersistenceError::Format(format),
-                error => PersistenceError::Io(io::Error::other(error)),
-            };
-            Err(ServeError::Persistence { file, error })
-        }
+        Err(error) => Err(ServeError::Persistence { file, error: reason(error) }),
     }
 }
 
@@ -188,12 +191,12 @@ impl Saver {
                 Progress::Saved
             }
             Ok(Err((error, batch))) => {
-                self.fail(&error, now);
+                self.fail(error, now);
                 Progress::Failed(batch.into_iter().map(|(key, _)| key).collect())
             }
             // It panicked, or the runtime is being shut down. Nobody knows any more what was in it.
             Err(error) => {
-                self.fail(&SessionFileError::Io(error.into()), now);
+                self.fail(SessionFileError::Io(error.into()), now);
                 Progress::Anew
             }
         }
@@ -212,14 +215,14 @@ impl Saver {
                 Poll::Ready(if is_new { Progress::Anew } else { Progress::Opened })
             }
             Err(error) => {
-                self.fail(&error, now);
+                self.fail(error, now);
                 Poll::Pending
             }
         }
     }
 
-    fn fail(&mut self, error: &SessionFileError, now: Instant) {
-        let file = self.path.display();
+    fn fail(&mut self, error: SessionFileError, now: Instant) {
+        let (error, file) = (reason(error), self.path.display());
         tracing::error!(%error, %file, "nothing can be saved: QoS 1 and 2 wait");
         self.told.failures += 1;
         self.told.is_failing = true;

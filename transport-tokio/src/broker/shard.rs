@@ -27,6 +27,9 @@ const READ: usize = 16 * 1024;
 /// How often a connection is read from before others have their turn.
 const READS: usize = 2;
 
+/// How many commands are done before connections have their turn.
+const COMMANDS: usize = 64;
+
 /// How many connections are taken in before others have their turn.
 const ARRIVALS: usize = 64;
 
@@ -132,10 +135,8 @@ impl Shard {
     fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.host.queue.task.register(cx.waker());
         self.host.now = self.host.clock.now();
-        if self.poll_commands(cx).is_ready() {
-            return Poll::Ready(());
-        }
-        let mut more = self.poll_arrivals(cx);
+        let Some(commands) = self.poll_commands(cx) else { return Poll::Ready(()) };
+        let mut more = self.poll_arrivals(cx) | commands;
         self.tick();
         let mut turn = std::mem::take(&mut self.turn);
         turn.append(&mut self.host.again);
@@ -156,6 +157,7 @@ impl Shard {
         if let Some(leaving) = &self.leaving
             && (leaving.until <= self.host.now || self.host.len() == 0)
             && self.is_saved(cx)
+            && self.is_deaf(cx)
         {
             return Poll::Ready(());
         }
@@ -167,16 +169,26 @@ impl Shard {
         Poll::Pending
     }
 
-    /// Does what the handles ask for. Ready if there are none.
-    fn poll_commands(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        while let Poll::Ready(command) = self.commands.poll_recv(cx) {
+    /// Does what the handles ask for. Whether there may be more; nothing if there are no handles.
+    fn poll_commands(&mut self, cx: &mut Context<'_>) -> Option<bool> {
+        for _ in 0..COMMANDS {
+            let Poll::Ready(command) = self.commands.poll_recv(cx) else { return Some(false) };
             match command {
                 Some(command) => command(self),
-                None if self.leaving.is_some() => break,
-                None => return Poll::Ready(()),
+                None => return self.leaving.is_some().then_some(false),
             }
         }
-        Poll::Pending
+        Some(true)
+    }
+
+    /// Whether nobody listens any more, once they have been told. If not, the task is woken when nobody does.
+    fn is_deaf(&mut self, cx: &mut Context<'_>) -> bool {
+        while let Poll::Ready(ended) = self.listeners.poll_join_next(cx) {
+            if ended.is_none() {
+                return true;
+            }
+        }
+        false
     }
 
     pub(super) fn statistics(&self) -> Statistics {
@@ -349,15 +361,9 @@ impl Shard {
             host.catch_up(place, client.waiting, client.waiting_bytes);
         }
         host.traffic.packets_received += packets(taken(all, input));
-        let rest = input.len();
-        if tail.is_empty() {
-            tail = input.to_vec();
-        } else if rest == 0 {
-            tail = Vec::new(); // its memory, too
-        } else {
-            tail.drain(..tail.len() - rest);
-        }
-        host.keep(place, tail);
+        let len = input.len();
+        let rest = if tail.is_empty() { input.to_vec() } else { end_of(len, tail) };
+        host.keep(place, rest);
     }
 
     /// Begins to shut down: nobody comes any more, and everybody goes.
@@ -394,6 +400,14 @@ fn taken<'b>(all: &'b [u8], rest: &[u8]) -> &'b [u8] {
     all.get(..all.len() - rest.len()).unwrap_or_default()
 }
 
+/// The last bytes, so many. What was before them gives its memory back.
+fn end_of(len: usize, bytes: Vec<u8>) -> Vec<u8> {
+    match bytes.len() - len {
+        0 => bytes,
+        taken => bytes[taken..].to_vec(),
+    }
+}
+
 /// How many packets these are.
 fn packets(mut bytes: &[u8]) -> u64 {
     let mut count = 0;
@@ -410,4 +424,19 @@ fn is_whole(input: &[u8]) -> bool {
         Header::decode(Version::V5, input),
         Ok(Some((header, _))) if header.packet_len() <= input.len()
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_of_much_is_small() {
+        let mut much = vec![0; 1024 * 1024];
+        much.extend(*b"rest");
+        let rest = end_of(4, much);
+        assert_eq!(rest, b"rest");
+        assert!(rest.capacity() <= 1024, "{} bytes", rest.capacity());
+        assert_eq!(end_of(4, rest), b"rest");
+    }
 }

@@ -168,6 +168,11 @@ pub(super) const ENTRIES: &[Entry] = entries! {
     Counter "" "" "mqtt_publish_dropped_too_large_total" "Of those, because they were too large for the subscriber." |now| now.messages.dropped_too_large;
     Counter "" "" "mqtt_publish_dropped_expired_total" "Of those, because they had expired." |now| now.messages.dropped_expired;
     Counter "" "" "mqtt_not_retained_total" "Messages that were to be retained, and were not." |now| now.messages.not_retained;
+    Counter "" "" "mqtt_persistence_commits_total" "Batches of changes saved in the file." |now| now.persistence.commits;
+    Counter "" "" "mqtt_persistence_failures_total" "How often saving, or opening the file again, has failed." |now| now.persistence.failures;
+    Gauge "" "" "mqtt_persistence_failing" "1 while nothing can be saved, 0 otherwise." |now| now.persistence.is_failing.into();
+    Counter "" "" "mqtt_persistence_skipped_total" "Records of the file that were skipped." |now| now.persistence.skipped;
+    Counter "" "" "mqtt_persistence_set_aside_total" "Files that could not be read and were given another name." |now| now.persistence.set_aside;
 };
 
 #[cfg(test)]

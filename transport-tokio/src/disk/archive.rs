@@ -79,7 +79,8 @@ impl Archive {
         let opened = opened.unwrap_or_else(|_| Err(SessionFileError::Damaged("a panic".into())));
         let problem = match opened {
             Ok((archive, read)) => return Ok((archive, read, None)),
-            Err(error @ (SessionFileError::Damaged(_) | SessionFileError::Foreign)) => error,
+            Err(SessionFileError::Damaged(problem)) => problem,
+            Err(SessionFileError::Foreign) => "it is no broker's".into(),
             Err(error) => return Err(error),
         };
         let aside = set_aside(path)?;

@@ -90,6 +90,35 @@ async fn wills_reach_those_who_are_still_there() {
     .await;
 }
 
+/// On several threads the sockets are closed by others than the one that waits for it.
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn another_can_listen_where_it_did() {
+    bounded(async {
+        let directory = tempfile::TempDir::new().unwrap();
+        let url = format!("unix://{}/socket", directory.path().display());
+        for _ in 0..200 {
+            let broker = Broker::builder().listen(&url).serve().await.unwrap();
+            broker.shutdown(SOON).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn more_listeners_than_connections_may_wait() {
+    bounded(async {
+        let builder = (0..80).fold(Broker::builder(), |all, _| all.listen("mqtt://127.0.0.1:0"));
+        let broker = builder.serve().await.unwrap();
+        let client = Client::connect_with(broker.connector(), named("within")).await.unwrap();
+        client.disconnect().await.unwrap();
+        for url in broker.urls() {
+            Client::connect(url, named("without")).await.unwrap().disconnect().await.unwrap();
+        }
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn it_ends_with_its_last_handle() {
     bounded(async {

@@ -36,6 +36,25 @@ fn certified() -> (ServerConfig, TlsOptions) {
     (config, TlsOptions { roots, ..TlsOptions::default() })
 }
 
+/// As many as there may be at once, and they have an hour.
+#[tokio::test]
+async fn those_who_say_nothing_keep_nobody_out() {
+    bounded(async {
+        let config = Config { connect_timeout: 3_600_000, ..Config::default() };
+        let builder = Broker::builder().config(config).listen("ws://127.0.0.1:0/mqtt");
+        let broker = serve(builder).await;
+        let url = &broker.urls()[0];
+        let address = url.strip_prefix("ws://").unwrap().strip_suffix("/mqtt").unwrap();
+        let mut silent = Vec::new();
+        for _ in 0..300 {
+            silent.push(TcpStream::connect(address).await.unwrap());
+        }
+        let client = Client::connect(url, named("one")).await.unwrap();
+        client.disconnect().await.unwrap();
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_client_over_each() {
     bounded(async {

@@ -64,6 +64,7 @@ async fn the_numbers_are_to_be_had_over_http() {
             ("mqtt_publish_received_total", "counter", 1.0),
             ("mqtt_publish_sent_bytes_total", "counter", 5.0),
             ("mqtt_publish_dropped_total", "counter", 0.0),
+            ("mqtt_persistence_failing", "gauge", 0.0),
         ];
         for (name, kind, value) in expected {
             assert_eq!(samples[name], (kind.to_owned(), value), "{name}");
