@@ -19,7 +19,7 @@ use transport_tokio::{Client, Options, QoS, Reconnect, StreamLimits};
 
 use crate::{
     connection::{Connection, Quality, Talk, Target, connect},
-    failure::Failure,
+    failure::{Failure, say},
 };
 use load::{Publisher, Tally, subscriber};
 use report::Report;
@@ -104,10 +104,9 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     let runtime = runtime::Builder::new_multi_thread().enable_all().build();
     let result = runtime.map_err(Failure::other)?.block_on(measure(&arguments));
     let report = result?;
-    if arguments.json {
-        println!("{}", report.json());
-    } else {
-        print!("{report}");
+    match arguments.json {
+        true => say(format!("{}\n", report.json()).as_bytes())?,
+        false => say(report.to_string().as_bytes())?,
     }
     match report.lost() {
         lost if lost > 0 && arguments.plan.qos.0 > QoS::AtMostOnce => {

@@ -13,7 +13,10 @@ use clap::Args;
 use tokio::{runtime, select, time::sleep};
 use transport_tokio::broker::{Broker, Builder};
 
-use crate::{failure::Failure, subscribe::signals};
+use crate::{
+    failure::{Failure, say},
+    subscribe::signals,
+};
 use guard::Guard;
 use settings::{Plan, Settings};
 
@@ -66,7 +69,8 @@ const FAREWELL: Duration = Duration::from_secs(5);
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     let plan = Plan::new(arguments.config, arguments.settings)?;
     let log = tracing_subscriber::fmt().with_max_level(plan.log_level).with_ansi(false);
-    log.with_writer(std::io::stderr).init();
+    // What cannot be written there is not worth a panic.
+    log.log_internal_errors(false).with_writer(std::io::stderr).init();
     let runtime = runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(Failure::other)?.block_on(serve(plan))
 }
@@ -77,11 +81,12 @@ async fn serve(plan: Plan) -> Result<(), Failure> {
     let guard = Arc::new(Guard::new(&plan)?);
     let builder = watched(plan.builder(), &guard);
     let broker = builder.serve().await.map_err(|error| plan.not_served(&error))?;
-    for url in broker.urls() {
-        println!("listening on {url}");
-    }
-    if let Some(url) = broker.metrics_url() {
-        println!("listening on {url}");
+    let metrics = broker.metrics_url();
+    for url in broker.urls().iter().map(String::as_str).chain(metrics) {
+        // Serving is worth more than to say so.
+        if let Err(error) = say(format!("listening on {url}\n").as_bytes()) {
+            tracing::warn!("{}", error.message);
+        }
     }
     loop {
         select! {

@@ -155,7 +155,8 @@ impl Talk {
             (_, true) => LevelFilter::OFF,
             _ => LevelFilter::WARN,
         };
-        tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).init();
+        let log = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr);
+        log.log_internal_errors(false).init();
     }
 }
 

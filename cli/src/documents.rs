@@ -1,11 +1,14 @@
 //! `mqtt completions` and `mqtt man`: what shells and `man` want to know about this program.
 
-use std::{fs, io, path::PathBuf};
+use std::{fs, path::PathBuf};
 
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 
-use crate::{Arguments, failure::Failure};
+use crate::{
+    Arguments,
+    failure::{Failure, say},
+};
 
 /// Write completions for a shell to standard output
 #[derive(Debug, Args)]
@@ -31,8 +34,9 @@ pub(crate) struct Man {
 }
 
 pub(crate) fn completions(arguments: &Completions) -> Result<(), Failure> {
-    clap_complete::generate(arguments.shell, &mut Arguments::command(), "mqtt", &mut io::stdout());
-    Ok(())
+    let mut text = Vec::new();
+    clap_complete::generate(arguments.shell, &mut Arguments::command(), "mqtt", &mut text);
+    say(&text)
 }
 
 pub(crate) fn man(arguments: &Man) -> Result<(), Failure> {

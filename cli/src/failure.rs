@@ -1,6 +1,10 @@
 //! How a command fails: what people are told, and the exit code for programs.
 
-use std::{error::Error, fmt, io};
+use std::{
+    error::Error,
+    fmt,
+    io::{self, Write},
+};
 
 use transport_tokio::{
     ConnectError, ConnectionError, PublishError, ReasonCode, Refusal, SubscribeError, Version,
@@ -26,6 +30,17 @@ const LOST: u8 = 7;
 const TLS: u8 = 8;
 const NETWORK: u8 = 14;
 pub(crate) const TIMEOUT: u8 = 27;
+
+/// Writes to standard output, unless whoever reads has read enough.
+pub(crate) fn say(text: &[u8]) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::other(format!("standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
 
 /// Why a command ends without having done what it was asked for.
 #[derive(Debug)]

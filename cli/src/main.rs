@@ -11,7 +11,10 @@ mod properties;
 mod publish;
 mod subscribe;
 
-use std::process::ExitCode;
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
 
 use clap::{Parser, Subcommand};
 use failure::Failure;
@@ -73,7 +76,8 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure { code, message }) => {
             if !quiet {
-                eprintln!("mqtt: {message}");
+                // If that cannot be written there is nobody to be told.
+                let _ = writeln!(io::stderr(), "mqtt: {message}");
             }
             ExitCode::from(code)
         }

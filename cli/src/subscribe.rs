@@ -4,6 +4,7 @@ use std::{
     future::{Future, pending},
     io::{self, BufWriter, StdoutLock, Write},
     pin::{Pin, pin},
+    process,
     time::Duration,
 };
 
@@ -102,6 +103,9 @@ const LIMITS: StreamLimits = StreamLimits { messages: 10_000, bytes: 16 << 20 };
 /// How many messages are written before they are acknowledged.
 const BATCH: usize = 100;
 
+/// How long after its end what has come may be written.
+const GRACE: Duration = Duration::from_secs(5);
+
 impl Arguments {
     pub(crate) const fn is_quiet(&self) -> bool {
         self.talk.quiet
@@ -153,6 +157,7 @@ async fn subscribe(
     session.set_limits(LIMITS);
     options.streams = streams;
     let version = options.version;
+    tokio::spawn(insist(signals()?, choice.timeout.map(Duration::from_secs)));
     let signals = signals()?;
     let client = select! {
         client = connect(&target, options) => client?,
@@ -179,6 +184,23 @@ async fn subscribe(
         (End::Done, _) => Ok(()),
         (End::Timeout, _) => Err(timed_out()),
     }
+}
+
+/// Ends the process though it waits for whoever should read what it writes: what is not written stays
+/// unacknowledged.
+async fn insist(signals: impl Future<Output = ()>, timeout: Option<Duration>) {
+    let over = async {
+        match timeout {
+            Some(timeout) => time::sleep(timeout).await,
+            None => pending().await,
+        }
+    };
+    let code = select! {
+        () = signals => 0,
+        () = over => TIMEOUT,
+    };
+    time::sleep(GRACE).await;
+    process::exit(code.into())
 }
 
 fn timed_out() -> Failure {

@@ -76,6 +76,21 @@ fn a_subscriber_ends_when_it_is_told_to() {
     assert_eq!(listener.ok(), "the first\n");
 }
 
+/// More than a pipe holds, of which nobody reads more than the beginning.
+#[test]
+fn a_subscriber_that_cannot_write_ends_as_well() {
+    let broker = Broker::with(&[]);
+    broker.feed("pub", &["-t", "a", "-r", "-s", "-q", "1"], &vec![b'x'; 900_000]).ok();
+    for (arguments, code) in [(&["-t", "a"][..], 0), (&["-t", "a", "-W", "2"], 27)] {
+        let mut subscriber = broker.listen(arguments);
+        subscriber.begin();
+        if code == 0 {
+            subscriber.process.signal(Signal::SIGTERM);
+        }
+        assert_eq!(subscriber.process.wait(), code);
+    }
+}
+
 #[test]
 fn nothing_comes_in_time() {
     let broker = Broker::with(&[]);

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::support::mqtt;
+use crate::support::{mqtt, unheard};
 
 const COMMANDS: [&str; 7] = ["broker", "pub", "sub", "bench", "passwd", "completions", "man"];
 
@@ -14,6 +14,13 @@ fn completions_are_written_for_each_shell() {
             assert!(completions.contains(word), "{shell}: {word}");
         }
     }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_cannot_be_written_is_an_error() {
+    assert_eq!(unheard(&["completions", "bash"]), 1);
+    assert_eq!(unheard(&["pub", "-t", "a", "-m", "x", "-p", "1"]), 14);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::{
 
 use nix::sys::signal::Signal;
 
-use crate::support::{Broker, mqtt};
+use crate::support::{Broker, full, mqtt};
 
 /// A directory with a file of settings in it.
 fn settings(text: &str) -> (tempfile::TempDir, String) {
@@ -155,6 +155,22 @@ fn the_brokers_numbers_can_be_had() {
 
     let error = mqtt(&["broker", "--listen", "127.0.0.1:0", "--metrics", address]).fails(1);
     assert!(error.contains("--metrics: ") && error.contains(address), "{error}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_broker_that_cannot_say_so_serves() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let socket = directory.path().join("mqtt.sock");
+    let url = format!("unix://{}", socket.to_str().expect("a name"));
+    let mut broker = full(&["broker", "--listen", &url, "--log-level", "debug"]);
+    while !socket.exists() {
+        assert_eq!(broker.try_wait(), None, "it serves");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    mqtt(&["pub", "-L", &url, "-t", "a", "-m", "x", "-q", "1"]).ok();
+    broker.signal(Signal::SIGTERM);
+    assert_eq!(broker.wait(), 0);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Processes that do not outlive their test.
 
 use std::{
+    fs::File,
     io::{BufRead, BufReader, Read, Write},
     process::{Child, ChildStderr, ChildStdout, Command, Stdio},
     sync::{
@@ -122,6 +123,17 @@ impl Ran {
 /// Runs a command to its end.
 pub(crate) fn mqtt(arguments: &[&str]) -> Ran {
     feed(arguments, b"")
+}
+
+/// Runs a command to its end, which has nowhere to write to.
+pub(crate) fn unheard(arguments: &[&str]) -> i32 {
+    full(arguments).wait()
+}
+
+/// A process that has nowhere to write to.
+pub(crate) fn full(arguments: &[&str]) -> Process {
+    let full = || File::options().write(true).open("/dev/full").expect("a device");
+    Process::start(command(arguments).stdout(full()).stderr(full()))
 }
 
 /// Runs a command to its end, which reads this.
@@ -249,6 +261,12 @@ impl Listener {
         let log = Lines::of(process.0.stderr.take().expect("an output"));
         log.until("subscribed");
         Self { process, stdout, log }
+    }
+
+    /// Waits until it has written something.
+    pub(crate) fn begin(&mut self) {
+        let stdout = self.stdout.as_mut().expect("an output");
+        stdout.read_exact(&mut [0]).expect("something");
     }
 
     /// Nobody reads what it writes any more.
