@@ -1,6 +1,9 @@
 //! Keep alive: who pings when, and when silence is judged.
 
-use mqtt_core::{Config, ConnAck, Connect, Error, Event, PacketId, QoS, Version, wire::Packet};
+use mqtt_core::{
+    Buffer, Client, Config, ConnAck, Connect, Error, Event, Instant, PacketId, QoS, Version,
+    store::Fixed, wire::Packet,
+};
 use simulation::{Manners, Note, story::*};
 
 const SECOND: u64 = 1_000;
@@ -297,4 +300,27 @@ fn a_server_that_stops_reading_is_noticed() {
         pair.run(SECOND);
         assert_eq!(pair.client.error, Some(Error::KeepAliveTimeout));
     }
+}
+
+#[test]
+fn a_client_that_takes_no_input_for_a_while_blames_nobody_and_then_judges_again() {
+    let connect = Connect { keep_alive: 10, ..Connect::default() };
+    let mut client = Client::new(Version::V5, Fixed::<4, 256>::new());
+    let mut out = Buffer::<256>::new();
+    let at = |seconds: u64| Instant::from_millis(seconds * 1_000);
+    client.connect(at(0), &connect, &mut out).unwrap();
+    client.poll(at(0), &mut &b"\x20\x03\0\0\0"[..], &mut out).unwrap();
+    out.clear();
+    for seconds in 1..100 {
+        assert_eq!(client.tend(at(seconds), &mut out), Ok(None));
+    }
+    assert_eq!(out.as_bytes(), [0xc0, 0], "asked once");
+    out.clear();
+    // The answer was there all the time.
+    assert_eq!(client.poll(at(100), &mut &b"\xd0\0"[..], &mut out), Ok(None));
+    let end = (101..200).find_map(|seconds| {
+        let polled = client.poll(at(seconds), &mut &b""[..], &mut out);
+        polled.err().map(|error| (seconds, error))
+    });
+    assert_eq!(end, Some((115, Error::KeepAliveTimeout)));
 }

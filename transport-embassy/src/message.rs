@@ -126,7 +126,8 @@ impl<'a, R: Sizes> Message<'a, R> {
     /// that, by the receipt, when the message has been dealt with. `None` if there is nothing to acknowledge,
     /// or some of the [payload](Self::remaining) has not been read.
     ///
-    /// As many can be held as the [store](crate::Sizes::Store) has room for; then no more come.
+    /// While as many are held as there are [receive buffers](crate::Inbox) but one, no more come at QoS 1 and 2
+    /// (before 5.0: as the [store](crate::Sizes::Store) has room for).
     pub fn hold(mut self) -> Option<Receipt> {
         if self.remaining > 0 { None } else { self.held.receipt.take() }
     }
