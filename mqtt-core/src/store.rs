@@ -31,6 +31,8 @@ pub(crate) use aliased::table::Name;
 pub use fixed::{Fixed, Records};
 #[cfg(feature = "alloc")]
 pub use heap::{Heap, Limits};
+#[cfg(feature = "alloc")]
+pub(crate) use heap::{Boxed, Lazy, boxed};
 
 /// Keeps a session's state: outgoing flights, incoming identifiers, and perhaps topic aliases.
 ///

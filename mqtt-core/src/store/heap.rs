@@ -4,7 +4,7 @@ use alloc::{boxed::Box, vec::Vec};
 
 use super::{
     Aliases, Arrival, Capacity, Flight, Full, Outgoing, Store, Unsent,
-    aliased::table::{Entries, Entry, Name, Table},
+    aliased::table::{Entries, Entry, Name},
 };
 use crate::{
     sink::Payload,
@@ -12,8 +12,10 @@ use crate::{
     wire::{PacketId, QoS},
 };
 use chain::{Chain, Line};
+pub(crate) use lazy::{Boxed, Lazy, boxed};
 
 mod chain;
+mod lazy;
 
 /// Keeps a session on the heap, within [`Limits`] in number and in bytes.
 ///
@@ -47,8 +49,8 @@ pub struct Heap {
     arrivals: Chain<Received>,
     /// How many have arrived.
     received: u64,
-    inbound: Table<Vec<Entry<Box<[u8]>>>>,
-    outbound: Table<Vec<Entry<Box<[u8]>>>>,
+    inbound: Lazy,
+    outbound: Lazy,
 }
 
 /// How much a [`Heap`] may keep.
@@ -117,8 +119,8 @@ impl Heap {
             bytes: 0,
             arrivals: Chain::new(),
             received: 0,
-            inbound: Table::new(Vec::new(), limits.inbound_aliases, limits.alias_bytes),
-            outbound: Table::new(Vec::new(), limits.outbound_aliases, limits.alias_bytes),
+            inbound: Lazy::new(limits.inbound_aliases, limits.alias_bytes),
+            outbound: Lazy::new(limits.outbound_aliases, limits.alias_bytes),
         }
     }
 
@@ -133,7 +135,7 @@ impl Heap {
     }
 
     /// The most bytes that a store which keeps records only takes, with so many flights: besides what is
-    /// said of [each](Self::ARRIVAL) arrival, and [aliases](Self::aliases).
+    /// said of [each](Self::ARRIVAL) arrival, and aliases.
     pub(crate) const fn memory(flights: u16) -> usize {
         Chain::<Sending>::memory(flights as usize) + Chain::<Received>::memory(0)
     }
@@ -143,12 +145,6 @@ impl Heap {
 
     /// What one more takes at most.
     pub(crate) const ARRIVAL: usize = Chain::<Received>::EACH;
-
-    /// What topic aliases take at most.
-    pub(crate) const fn aliases(limits: &Limits) -> usize {
-        let aliases = limits.inbound_aliases as usize + limits.outbound_aliases as usize;
-        2 * limits.alias_bytes + 2 * (aliases + 8) * size_of::<Entry<Box<[u8]>>>()
-    }
 
     /// Gives back what is not in use.
     pub(crate) fn rest(&mut self) {
@@ -335,7 +331,7 @@ impl Store for Heap {
     }
 
     fn inbound_aliases(&mut self) -> Option<&mut dyn Aliases> {
-        (self.limits.inbound_aliases > 0).then_some(&mut self.inbound)
+        self.inbound.aliases()
     }
 
     fn inbound_topic(&self, alias: u16) -> Option<Topic<'_>> {
@@ -343,7 +339,7 @@ impl Store for Heap {
     }
 
     fn outbound_aliases(&mut self) -> Option<&mut dyn Aliases> {
-        (self.limits.outbound_aliases > 0).then_some(&mut self.outbound)
+        self.outbound.aliases()
     }
 }
 

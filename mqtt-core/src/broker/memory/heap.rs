@@ -16,7 +16,6 @@ use crate::{
     hash::Seed,
     reason::ReasonCode,
     router::{self, Trie},
-    store::{Heap, Limits},
 };
 
 /// The heap, for a broker that grows to its limits.
@@ -55,7 +54,7 @@ impl Sealed for Large {
     }
 
     fn store(config: &Config, notes: bool) -> Self::Store {
-        Noted::new(Heap::with_limits(store_limits(config)), notes)
+        Noted::new(arrivals(config), aliases(config), config.topic_alias_bytes, notes)
     }
 }
 
@@ -97,7 +96,7 @@ impl Large {
         let retained = config.retained_messages;
         let retained = places::<MessageId>(retained) + table(retained);
         let sessions = config.sessions;
-        let session = config.client_id_bytes + vec::<Replay>(0) + Heap::memory(config.in_flight);
+        let session = config.client_id_bytes + vec::<Replay>(0) + Noted::memory(config.in_flight);
         let sessions = sessions * session
             + places::<Session<Self>>(sessions)
             + table(sessions)
@@ -105,24 +104,21 @@ impl Large {
         let filters = limits.bytes / 3 * 4
             + vec::<Identified>(limits.subscriptions)
             + 2 * vec::<Replay>(limits.subscriptions);
-        let connections = connections * Heap::aliases(&store_limits(config))
+        let connections = connections * Noted::aliases(aliases(config), config.topic_alias_bytes)
             + places::<Connection>(connections)
             + Clocks::memory(connections);
         messages + retained + sessions + filters + connections
     }
 }
 
-/// What a session's store may keep.
-const fn store_limits(config: &Config) -> Limits {
-    let arrivals = if config.receive_maximum > UNTOLD { config.receive_maximum } else { UNTOLD };
-    Limits {
-        flights: u16::MAX / 2,
-        arrivals,
-        bytes: 0,
-        inbound_aliases: config.topic_alias_maximum,
-        outbound_aliases: ALIASES,
-        alias_bytes: config.topic_alias_bytes,
-    }
+/// How many topic aliases there may be on a connection, incoming and outgoing.
+const fn aliases(config: &Config) -> [u16; 2] {
+    [config.topic_alias_maximum, ALIASES]
+}
+
+/// How many incoming messages a session may keep.
+const fn arrivals(config: &Config) -> u16 {
+    if config.receive_maximum > UNTOLD { config.receive_maximum } else { UNTOLD }
 }
 
 /// The number of bytes of a vector that has grown to so many.

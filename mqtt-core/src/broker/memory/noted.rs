@@ -4,37 +4,110 @@ use alloc::vec::Vec;
 
 use super::{Note, Noting};
 use crate::{
-    store::{Aliases, Arrival, Capacity, Flight, Full, Heap, Outgoing, Stage, Store, Unsent},
+    store::{
+        Aliases, Arrival, Boxed, Capacity, Flight, Full, Heap, Lazy, Limits, Outgoing, Stage, Store,
+        Unsent, boxed,
+    },
     topic::Topic,
     wire::{PacketId, QoS},
 };
 
-/// A [`Heap`] that may take notes. Its user takes them soon: there are as many as there have been
-/// changes.
+/// A [`Heap`] of records that may take notes. Its user takes them soon: there are as many as there have
+/// been changes.
+///
+/// One that has kept nothing yet has no memory but its own, nor has one that keeps nothing when a
+/// connection begins or ends: on one, what comes and goes costs nothing.
 #[derive(Debug)]
 pub struct Noted {
-    heap: Heap,
-    notes: Option<Vec<Note>>,
+    kept: Option<Boxed<Kept>>,
+    inbound: Lazy,
+    outbound: Lazy,
+    /// How many incoming messages there may be.
+    arrivals: u16,
+    takes_notes: bool,
 }
 
+#[derive(Debug)]
+struct Kept {
+    heap: Heap,
+    notes: Vec<Note>,
+}
+
+/// How many outgoing publishes there may be: half of all identifiers.
+const FLIGHTS: u16 = u16::MAX / 2;
+
 impl Noted {
-    pub(super) fn new(heap: Heap, notes: bool) -> Self {
-        Self { heap, notes: notes.then(Vec::new) }
+    /// A store for so many incoming messages, with so many topic aliases either way, and so many bytes of
+    /// their topics.
+    pub(super) const fn new(
+        arrivals: u16,
+        [inbound, outbound]: [u16; 2],
+        alias_bytes: usize,
+        takes_notes: bool,
+    ) -> Self {
+        let inbound = Lazy::new(inbound, alias_bytes);
+        let outbound = Lazy::new(outbound, alias_bytes);
+        Self { kept: None, inbound, outbound, arrivals, takes_notes }
+    }
+
+    /// The most bytes that one takes besides its own, with so many flights: besides what is said of each
+    /// [arrival](Heap::ARRIVAL), and [aliases](Self::aliases).
+    pub(super) const fn memory(flights: u16) -> usize {
+        size_of::<Kept>() + Heap::memory(flights)
+    }
+
+    /// What so many topic aliases take at most, with so many bytes of topics either way.
+    pub(super) const fn aliases([inbound, outbound]: [u16; 2], bytes: usize) -> usize {
+        Lazy::memory(inbound, bytes) + Lazy::memory(outbound, bytes)
+    }
+
+    fn heap(&self) -> Option<&Heap> {
+        let [kept] = &**self.kept.as_ref()?;
+        Some(&kept.heap)
+    }
+
+    fn heap_mut(&mut self) -> Option<&mut Heap> {
+        let [kept] = &mut **self.kept.as_mut()?;
+        Some(&mut kept.heap)
+    }
+
+    /// The heap, to keep something in.
+    #[inline]
+    fn make(&mut self) -> Result<&mut Heap, Full> {
+        let kept = match self.kept.take() {
+            Some(kept) => kept,
+            None => {
+                let Capacity { flights, arrivals } = self.capacity();
+                let limits = Limits { flights, arrivals, bytes: 0, ..Limits::default() };
+                boxed(Kept { heap: Heap::with_limits(limits), notes: Vec::new() })?
+            }
+        };
+        let [kept] = &mut **self.kept.insert(kept);
+        Ok(&mut kept.heap)
+    }
+
+    /// Gives its memory back if there is nothing in it.
+    fn shed(&mut self) {
+        self.kept.take_if(|kept| {
+            let [Kept { heap, notes }] = &**kept;
+            heap.flights() == 0 && heap.arrivals() == 0 && notes.is_empty()
+        });
     }
 
     /// Whether an incoming message at QoS 2 has been taken: then it is not to be taken again.
     pub(in crate::broker) fn is_taken(&self, id: PacketId) -> bool {
-        self.heap.arrival(id).is_some_and(is_taken)
+        self.arrival(id).is_some_and(is_taken)
     }
 
     /// All that have been.
     pub(in crate::broker) fn taken(&self) -> impl Iterator<Item = PacketId> {
-        self.heap.all_arrivals().filter(|arrival| is_taken(*arrival)).map(|arrival| arrival.id)
+        let arrivals = self.heap().into_iter().flat_map(Heap::all_arrivals);
+        arrivals.filter(|arrival| is_taken(*arrival)).map(|arrival| arrival.id)
     }
 
     /// Keeps an arrival that is on record.
     pub(in crate::broker) fn restore_arrival(&mut self, arrival: Arrival) -> Result<(), Full> {
-        self.heap.push_arrival(arrival)
+        self.make()?.push_arrival(arrival)
     }
 
     /// Keeps an outgoing publish that is on record, and perhaps that it has been released. Whether there
@@ -45,26 +118,24 @@ impl Noted {
         qos: QoS,
         released: bool,
     ) -> bool {
-        let kept = self.heap.push(id, qos, None).is_ok();
+        let Ok(heap) = self.make() else { return false };
+        let kept = heap.push(id, qos, None).is_ok();
         if kept && released {
-            self.heap.release(id, Flight::AwaitComp);
+            heap.release(id, Flight::AwaitComp);
         }
         kept
     }
 
-    /// Changes one arrival, and notes what comes of it.
-    fn change<T>(&mut self, id: PacketId, change: impl FnOnce(&mut Heap) -> T) -> T {
-        let before = self.notes.is_some() && self.is_taken(id);
-        let result = change(&mut self.heap);
-        if self.notes.is_some() && before != self.is_taken(id) {
+    /// Notes what has come of an arrival that was taken before or not.
+    fn note_change(&mut self, id: PacketId, was_taken: bool) {
+        if self.takes_notes && was_taken != self.is_taken(id) {
             self.add(Note::Arrival(id));
         }
-        result
     }
 
     fn add(&mut self, note: Note) {
-        if let Some(notes) = &mut self.notes {
-            notes.push(note);
+        if let (true, Some(kept)) = (self.takes_notes, &mut self.kept) {
+            kept[0].notes.push(note);
         }
     }
 }
@@ -80,13 +151,15 @@ fn is_taken(arrival: Arrival) -> bool {
 
 impl Noting for Noted {
     fn note(&mut self) -> Option<Note> {
-        self.notes.as_mut()?.pop()
+        let [kept] = &mut **self.kept.as_mut()?;
+        kept.notes.pop()
     }
 
     fn rest(&mut self) {
-        self.heap.rest();
-        if let Some(notes) = &mut self.notes {
-            notes.shrink_to_fit();
+        self.shed();
+        if let Some([kept]) = self.kept.as_deref_mut() {
+            kept.heap.rest();
+            kept.notes.shrink_to_fit();
         }
     }
 
@@ -97,97 +170,129 @@ impl Noting for Noted {
 
 impl Store for Noted {
     fn capacity(&self) -> Capacity {
-        self.heap.capacity()
+        Capacity { flights: FLIGHTS, arrivals: self.arrivals }
     }
 
     fn clear(&mut self) {
         self.retain_arrivals(|_| false);
-        self.heap.clear();
+        if let Some(heap) = self.heap_mut() {
+            heap.clear();
+        }
+        self.inbound.clear();
+        self.outbound.clear();
+        self.shed();
     }
 
+    #[inline]
     fn flight(&self, id: PacketId) -> Option<Flight> {
-        self.heap.flight(id)
+        self.heap()?.flight(id)
     }
 
+    #[inline]
     fn flights(&self) -> usize {
-        self.heap.flights()
+        self.heap().map_or(0, Heap::flights)
     }
 
+    #[inline]
     fn unsent_publishes(&self) -> usize {
-        self.heap.unsent_publishes()
+        self.heap().map_or(0, Heap::unsent_publishes)
     }
 
     fn push(&mut self, id: PacketId, qos: QoS, message: Option<&Outgoing<'_>>) -> Result<(), Full> {
-        self.heap.push(id, qos, message)
+        self.make()?.push(id, qos, message)
     }
 
     fn release(&mut self, id: PacketId, to: Flight) {
-        self.heap.release(id, to);
+        if let Some(heap) = self.heap_mut() {
+            heap.release(id, to);
+        }
         self.add(Note::Released(id));
     }
 
     fn finish(&mut self, id: PacketId) {
-        self.heap.finish(id);
+        if let Some(heap) = self.heap_mut() {
+            heap.finish(id);
+        }
     }
 
     fn rewind(&mut self) {
-        self.heap.rewind();
+        if let Some(heap) = self.heap_mut() {
+            heap.rewind();
+        }
     }
 
     fn unsent(&mut self) -> Option<Unsent<'_>> {
-        self.heap.unsent()
+        self.heap_mut()?.unsent()
     }
 
     fn mark_sent(&mut self, id: PacketId) {
-        self.heap.mark_sent(id);
+        if let Some(heap) = self.heap_mut() {
+            heap.mark_sent(id);
+        }
     }
 
     fn arrival(&self, id: PacketId) -> Option<Arrival> {
-        self.heap.arrival(id)
+        self.heap()?.arrival(id)
     }
 
+    #[inline]
     fn arrivals(&self) -> usize {
-        self.heap.arrivals()
+        self.heap().map_or(0, Heap::arrivals)
     }
 
+    #[inline]
     fn oldest_unanswered(&self) -> Option<Arrival> {
-        self.heap.oldest_unanswered()
+        self.heap()?.oldest_unanswered()
     }
 
     fn push_arrival(&mut self, arrival: Arrival) -> Result<(), Full> {
-        self.change(arrival.id, |heap| heap.push_arrival(arrival))
+        let was_taken = self.takes_notes && self.is_taken(arrival.id);
+        self.make()?.push_arrival(arrival)?;
+        self.note_change(arrival.id, was_taken);
+        Ok(())
     }
 
     fn set_arrival(&mut self, arrival: Arrival) {
-        self.change(arrival.id, |heap| heap.set_arrival(arrival));
+        let was_taken = self.takes_notes && self.is_taken(arrival.id);
+        if let Some(heap) = self.heap_mut() {
+            heap.set_arrival(arrival);
+        }
+        self.note_change(arrival.id, was_taken);
     }
 
     fn remove_arrival(&mut self, id: PacketId) {
-        self.change(id, |heap| heap.remove_arrival(id));
+        let was_taken = self.takes_notes && self.is_taken(id);
+        if let Some(heap) = self.heap_mut() {
+            heap.remove_arrival(id);
+        }
+        self.note_change(id, was_taken);
     }
 
     fn retain_arrivals(&mut self, keep: fn(&mut Arrival) -> bool) {
         let mut before = Vec::new();
-        if self.notes.is_some() {
+        if self.takes_notes {
             before.extend(self.taken());
         }
-        self.heap.retain_arrivals(keep);
+        if let Some(heap) = self.heap_mut() {
+            heap.retain_arrivals(keep);
+        }
         for id in before {
             if !self.is_taken(id) {
                 self.add(Note::Arrival(id));
             }
         }
+        self.shed();
     }
 
     fn inbound_aliases(&mut self) -> Option<&mut dyn Aliases> {
-        self.heap.inbound_aliases()
+        self.inbound.aliases()
     }
 
     fn inbound_topic(&self, alias: u16) -> Option<Topic<'_>> {
-        self.heap.inbound_topic(alias)
+        self.inbound.topic(alias)
     }
 
     fn outbound_aliases(&mut self) -> Option<&mut dyn Aliases> {
-        self.heap.outbound_aliases()
+        self.outbound.aliases()
     }
 }
