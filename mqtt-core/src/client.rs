@@ -7,7 +7,7 @@ use crate::{
     event::{Event, Receipt},
     link::{Config, Limits, Link, Place, Taken},
     reason::ReasonCode,
-    session::Request,
+    session::{Asking, Request},
     sink::{MIN_SINK, Sink},
     store::Store,
     time::Instant,
@@ -55,7 +55,7 @@ use crate::{
 /// ```
 #[derive(Debug)]
 pub struct Client<S> {
-    link: Link<S>,
+    link: Link<S, Asking>,
     state: State,
     /// Whether the session, as CONNECT asked for it, ends with the connection.
     expires: bool,

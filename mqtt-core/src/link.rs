@@ -6,7 +6,7 @@
 
 use crate::{
     error::{Error, Violation, WriteError},
-    session::Session,
+    session::{Requests, Session},
     sink::{MIN_SINK, Sink},
     store::Store,
     time::Instant,
@@ -159,8 +159,8 @@ pub(crate) type Place<'p, E> = &'p mut Option<E>;
 
 /// See the [module](self).
 #[derive(Debug)]
-pub(crate) struct Link<S> {
-    pub(crate) session: Session<S>,
+pub(crate) struct Link<S, R> {
+    pub(crate) session: Session<S, R>,
     pub(crate) version: Version,
     pub(crate) config: Config,
     pub(crate) limits: Limits,
@@ -199,7 +199,7 @@ pub(crate) struct Link<S> {
     stalled: bool,
 }
 
-impl<S> Link<S> {
+impl<S, R: Requests> Link<S, R> {
     pub(crate) const fn new(version: Version, store: S, mut config: Config) -> Self {
         if config.whole < Config::MIN_WHOLE {
             config.whole = Config::MIN_WHOLE;
@@ -231,7 +231,7 @@ impl<S> Link<S> {
     }
 }
 
-impl<S: Store> Link<S> {
+impl<S: Store, R: Requests> Link<S, R> {
     /// How many publishes and topic aliases of the peer's there is room for, with or without what an
     /// earlier connection has left. Before 5.0 the peer cannot be told that there is less than usual.
     pub(crate) fn places(&mut self, resumed: bool) -> (u16, u16) {

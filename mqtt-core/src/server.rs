@@ -114,7 +114,7 @@ impl<'b> From<Event<'b>> for Request<'b> {
 /// ```
 #[derive(Debug)]
 pub struct Peer<S> {
-    link: Link<S>,
+    link: Link<S, ()>,
     state: State,
     asked: Asked,
     /// The highest QoS that the client was told to publish at.

@@ -122,30 +122,76 @@ struct Pending {
     filters: u16,
 }
 
+/// The requests of a role that are unanswered.
+pub(crate) trait Requests {
+    const NONE: Self;
+
+    fn len(&self) -> usize;
+
+    fn has(&self, id: PacketId) -> bool;
+
+    fn clear(&mut self);
+}
+
+/// A server makes none.
+impl Requests for () {
+    const NONE: Self = ();
+
+    fn len(&self) -> usize {
+        0
+    }
+
+    fn has(&self, _: PacketId) -> bool {
+        false
+    }
+
+    fn clear(&mut self) {}
+}
+
+/// Those of a client.
+#[derive(Debug)]
+pub(crate) struct Asking(Vec<Pending, REQUESTS>);
+
+impl Requests for Asking {
+    const NONE: Self = Self(Vec::new());
+
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn has(&self, id: PacketId) -> bool {
+        self.0.iter().any(|request| request.id == id)
+    }
+
+    fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
 /// See the [module](self).
 #[derive(Debug)]
-pub(crate) struct Session<S> {
+pub(crate) struct Session<S, R> {
     store: S,
     next_id: PacketId,
-    requests: Vec<Pending, REQUESTS>,
+    requests: R,
     /// Whether there has been a connection.
     opened: bool,
     /// Counts arrivals, so that receipts can be told apart.
     arrived: u32,
     /// How many arrivals of earlier connections have not been heard of on this one.
-    carried: usize,
+    carried: u16,
     /// How many publishes the peer takes unacknowledged.
     send_maximum: u16,
     /// How many we take.
     receive_maximum: u16,
 }
 
-impl<S> Session<S> {
+impl<S, R: Requests> Session<S, R> {
     pub(crate) const fn new(store: S) -> Self {
         Self {
             store,
             next_id: PacketId::FIRST,
-            requests: Vec::new(),
+            requests: R::NONE,
             opened: false,
             arrived: 0,
             carried: 0,
@@ -173,7 +219,7 @@ impl<S> Session<S> {
     }
 }
 
-impl<S: Store> Session<S> {
+impl<S: Store, R: Requests> Session<S, R> {
     /// A connection begins, which takes `receive_maximum` publishes; with `clean` so does a new
     /// session.
     pub(crate) fn open(&mut self, clean: bool, receive_maximum: u16) {
@@ -187,7 +233,7 @@ impl<S: Store> Session<S> {
         if clean {
             self.store.clear();
         }
-        self.carried = self.store.arrivals();
+        self.carried = saturated(self.store.arrivals());
         self.forget_aliases();
     }
 
@@ -231,7 +277,7 @@ impl<S: Store> Session<S> {
         let in_use = self.store.flights() + self.requests.len();
         let mut id = self.next_id;
         for _ in 0..=in_use.min(u16::MAX.into()) {
-            if self.store.flight(id).is_none() && self.requests.iter().all(|r| r.id != id) {
+            if self.store.flight(id).is_none() && !self.requests.has(id) {
                 return Some(id);
             }
             id = id.next();
@@ -254,43 +300,13 @@ impl<S: Store> Session<S> {
         self.in_flight() < self.send_maximum.into()
     }
 
-    /// Whether there is room for another request.
-    pub(crate) fn can_request(&self) -> bool {
-        self.requests.len() < REQUESTS
-    }
-
-    /// A request with this identifier, for so many filters, has been sent.
-    pub(crate) fn request(&mut self, id: PacketId, request: Request, filters: usize) {
-        // There was room.
-        let _ = self.requests.push(Pending { id, request, filters: saturated(filters) });
-        self.taken(id);
-    }
-
-    /// The request is answered, with one code per filter if there are any.
-    pub(crate) fn answered(
-        &mut self,
-        id: PacketId,
-        request: Request,
-        reasons: usize,
-    ) -> Result<(), Violation> {
-        let found = self.requests.iter().position(|r| r.id == id && r.request == request);
-        let Some(index) = found else { return Err(Violation::WrongAcknowledgement) };
-        let pending = self.requests.swap_remove(index);
-        if reasons != 0 && saturated(reasons) != pending.filters {
-            return Err(Violation::ReasonCount);
-        }
-        Ok(())
-    }
-
     /// A publish is answered: the step to take, taken as far as it concerns the store.
     pub(crate) fn on_answer(&mut self, id: PacketId, answer: Answer, failed: bool) -> Sending {
         let mut step = sending(self.store.flight(id), answer, failed);
         match step {
             Sending::Finish | Sending::Drop(_) => self.store.finish(id),
             Sending::Release => self.store.release(id, Flight::AwaitComp),
-            Sending::Ignore | Sending::ReleaseUnknown
-                if self.requests.iter().any(|request| request.id == id) =>
-            {
+            Sending::Ignore | Sending::ReleaseUnknown if self.requests.has(id) => {
                 step = Sending::Violation;
             }
             _ => {}
@@ -328,7 +344,7 @@ impl<S: Store> Session<S> {
 
     /// Whether as many incoming messages are unfinished as the peer may send on this connection.
     pub(crate) fn is_receive_full(&self) -> bool {
-        self.store.arrivals().saturating_sub(self.carried) >= self.receive_maximum.into()
+        self.store.arrivals().saturating_sub(self.carried.into()) >= self.receive_maximum.into()
     }
 
     /// Whether there is no place for another, of these or of those of earlier connections.
@@ -349,13 +365,13 @@ impl<S: Store> Session<S> {
             let kept = self.store.push_arrival(arrival);
             return kept.map_err(|_| Violation::ReceiveMaximumExceeded);
         }
-        self.carried -= usize::from(carried);
+        self.carried -= u16::from(carried);
         Ok(())
     }
 
     /// Forgets an arrival: it has come to its end.
     pub(crate) fn forget(&mut self, id: PacketId) {
-        self.carried -= usize::from(self.is_carried(id));
+        self.carried -= u16::from(self.is_carried(id));
         self.store.remove_arrival(id);
     }
 
@@ -370,6 +386,37 @@ impl<S: Store> Session<S> {
         } else {
             self.forget(arrival.id);
         }
+    }
+}
+
+/// A client's requests.
+impl<S: Store> Session<S, Asking> {
+    /// Whether there is room for another request.
+    pub(crate) fn can_request(&self) -> bool {
+        self.requests.0.len() < REQUESTS
+    }
+
+    /// A request with this identifier, for so many filters, has been sent.
+    pub(crate) fn request(&mut self, id: PacketId, request: Request, filters: usize) {
+        // There was room.
+        let _ = self.requests.0.push(Pending { id, request, filters: saturated(filters) });
+        self.taken(id);
+    }
+
+    /// The request is answered, with one code per filter if there are any.
+    pub(crate) fn answered(
+        &mut self,
+        id: PacketId,
+        request: Request,
+        reasons: usize,
+    ) -> Result<(), Violation> {
+        let found = self.requests.0.iter().position(|r| r.id == id && r.request == request);
+        let Some(index) = found else { return Err(Violation::WrongAcknowledgement) };
+        let pending = self.requests.0.swap_remove(index);
+        if reasons != 0 && saturated(reasons) != pending.filters {
+            return Err(Violation::ReasonCount);
+        }
+        Ok(())
     }
 }
 
@@ -434,7 +481,7 @@ mod tests {
     /// [MQTT-2.2.1-3]: across both kinds of user, and around the end of the numbers.
     #[test]
     fn identifiers_in_use_are_not_given_again() {
-        let mut session = Session::new(Records::<4>::new());
+        let mut session = Session::<_, Asking>::new(Records::<4>::new());
         let id = |id| PacketId::new(id).unwrap();
         assert_eq!(session.free_id(), Some(id(1)));
         session.request(id(1), Request::Subscribe, 1);
@@ -455,7 +502,7 @@ mod tests {
 
     #[test]
     fn requests_are_answered_once_and_in_kind() {
-        let mut session = Session::new(Records::<1>::new());
+        let mut session = Session::<_, Asking>::new(Records::<1>::new());
         let id = PacketId::FIRST;
         let wrong = Err(Violation::WrongAcknowledgement);
         assert_eq!(session.answered(id, Request::Subscribe, 1), wrong);

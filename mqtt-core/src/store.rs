@@ -30,9 +30,9 @@ pub use aliased::Aliased;
 pub(crate) use aliased::table::Name;
 pub use fixed::{Fixed, Records};
 #[cfg(feature = "alloc")]
-pub use heap::{Heap, Limits};
-#[cfg(feature = "alloc")]
 pub(crate) use heap::{Boxed, Lazy, boxed};
+#[cfg(feature = "alloc")]
+pub use heap::{Heap, Limits};
 
 /// Keeps a session's state: outgoing flights, incoming identifiers, and perhaps topic aliases.
 ///

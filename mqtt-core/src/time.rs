@@ -1,5 +1,7 @@
 //! Time as the caller tells it.
 
+use core::{fmt, num::NonZeroU64};
+
 /// A moment, in milliseconds since any fixed point the caller likes (boot, process start).
 ///
 /// The machines never read a clock: every call that depends on time takes one of these. All
@@ -14,25 +16,47 @@
 /// assert_eq!(later.as_millis(), 6_500);
 /// assert_eq!(later.since(start), 1_500);
 /// assert_eq!(start.since(later), 0);
+/// assert_eq!(size_of::<Option<Instant>>(), size_of::<u64>());
 /// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub struct Instant(u64);
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Instant(
+    /// One more, so that there may be none.
+    NonZeroU64,
+);
 
 impl Instant {
-    /// The moment `millis` milliseconds after the fixed point.
+    /// The moment `millis` milliseconds after the fixed point; the last one is `u64::MAX - 1`.
     pub const fn from_millis(millis: u64) -> Self {
-        Self(millis)
+        Self(NonZeroU64::MIN.saturating_add(millis))
     }
 
     /// Milliseconds since the fixed point.
     pub const fn as_millis(self) -> u64 {
-        self.0
+        self.0.get() - 1
     }
 
     /// Milliseconds from `earlier` to this moment, 0 if `earlier` is later.
     pub const fn since(self, earlier: Self) -> u64 {
-        self.0.saturating_sub(earlier.0)
+        self.0.get().saturating_sub(earlier.0.get())
+    }
+}
+
+impl Default for Instant {
+    fn default() -> Self {
+        Self::from_millis(0)
+    }
+}
+
+impl fmt::Debug for Instant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Instant").field(&self.as_millis()).finish()
+    }
+}
+
+#[cfg(feature = "defmt")]
+impl defmt::Format for Instant {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "Instant({})", self.as_millis());
     }
 }
 

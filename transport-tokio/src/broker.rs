@@ -86,6 +86,7 @@ mod host;
 mod inspecting;
 mod judging;
 mod ledger;
+mod lent;
 mod listener;
 mod losses;
 #[cfg(feature = "metrics")]

@@ -83,22 +83,9 @@ impl Out {
         self.limit = limit;
     }
 
-    /// Gives it memory to write to, if it has none.
-    pub(crate) fn lend(&mut self, spare: &mut Vec<Vec<u8>>) {
-        if self.bytes.capacity() == 0
-            && let Some(buffer) = spare.pop()
-        {
-            self.bytes = buffer;
-        }
-    }
-
-    /// Takes its memory away. It has to be empty.
-    pub(crate) fn reclaim(&mut self) -> Option<Vec<u8>> {
-        if self.len > 0 || self.bytes.capacity() == 0 {
-            return None;
-        }
-        self.shared = VecDeque::new();
-        Some(std::mem::take(&mut self.bytes))
+    /// How much memory it keeps for what is written next, in bytes.
+    pub(crate) const fn kept(&self) -> usize {
+        self.bytes.capacity()
     }
 
     pub(crate) const fn is_empty(&self) -> bool {
@@ -108,6 +95,12 @@ impl Out {
     /// Whether it is worth writing now, whatever else could be done first.
     pub(crate) const fn is_full(&self) -> bool {
         self.len >= self.limit
+    }
+
+    /// Ready for another to write to: keeps memory for bytes alone.
+    pub(crate) fn recycle(&mut self) {
+        self.shared = VecDeque::new();
+        self.packets = 0;
     }
 
     /// Forgets everything, and gives back memory that has not been needed a few times in a row: not what
@@ -310,19 +303,6 @@ mod tests {
         let (rest, _) = left(&out);
         assert_eq!(rest.len(), MIN_SHARED + 2);
         assert_eq!((rest[0], rest[1], rest[MIN_SHARED + 1]), (b'a', b'x', b'z'));
-    }
-
-    #[test]
-    fn memory_is_lent_and_taken_back() {
-        let mut spare = vec![Vec::with_capacity(MIN_KEPT)];
-        let mut out = Out::default();
-        out.lend(&mut spare);
-        assert!(spare.is_empty());
-        out.payload(Payload::from(b"ab"));
-        assert!(out.reclaim().is_none());
-        out.consume(2);
-        assert_eq!(out.reclaim().map(|buffer| buffer.capacity()), Some(MIN_KEPT));
-        assert!(out.reclaim().is_none());
     }
 
     #[test]

@@ -261,7 +261,9 @@ impl Broker<Large> {
         let options = self.router.options(Subscriber(place), filter)?;
         let Options { qos, no_local, retain_as_published, identifier } = options;
         let key = self.router.key(filter);
-        let owed = session.replays.iter().find(|replay| replay.filter == key);
+        let owed = (0..session.replays.len())
+            .filter_map(|index| session.replays.get(index))
+            .find(|replay| replay.filter == key);
         to.push(
             qos as u8
                 | flag(NO_LOCAL, no_local)
@@ -437,7 +439,7 @@ impl Broker<Large> {
         }
         if let (Some(next), Some(session)) = (owed, self.sessions.get_mut(place)) {
             let filter = self.router.key(filter);
-            session.replays.push_back(Replay { filter, next });
+            session.replays.push(Replay { filter, next });
         }
         Ok(())
     }

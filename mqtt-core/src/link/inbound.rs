@@ -5,7 +5,7 @@ use crate::{
     error::{DecodeError, EncodeError, Error, SendError, Violation},
     event::{Event, Message, Receipt, TopicName},
     reason::ReasonCode,
-    session::{Receiving, Releasing},
+    session::{Receiving, Releasing, Requests},
     sink::Sink,
     store::{Arrival, Stage, Store},
     time::Instant,
@@ -55,7 +55,7 @@ enum Admission {
     Later,
 }
 
-impl<S: Store> Link<S> {
+impl<S: Store, R: Requests> Link<S, R> {
     /// A PUBLISH that is there, but for what `body` lacks of its payload.
     #[inline]
     pub(crate) fn on_publish<'b, E: From<Event<'b>>>(
@@ -304,7 +304,7 @@ impl<S: Store> Link<S> {
 }
 
 /// In pieces.
-impl<S: Store> Link<S> {
+impl<S: Store, R: Requests> Link<S, R> {
     pub(crate) const fn is_receiving(&self) -> bool {
         self.incoming.is_some()
     }

@@ -5,7 +5,7 @@ use crate::{
     error::{EncodeError, Error, PublishError, Violation},
     event::Event,
     reason::ReasonCode,
-    session::{Answer, Sending},
+    session::{Answer, Requests, Sending},
     sink::{MIN_SINK, Payload, Sink},
     slice,
     store::{Alias, Flight, Full, Outgoing, Store, Unsent},
@@ -17,7 +17,7 @@ use crate::{
 pub(super) const ACK: usize = 4;
 pub(super) const ACK_WITH_REASON: usize = 5;
 
-impl<S: Store> Link<S> {
+impl<S: Store, R: Requests> Link<S, R> {
     /// Publishes a message; with `streamed` without its payload, which has that length.
     pub(crate) fn publish(
         &mut self,

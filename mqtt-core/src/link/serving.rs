@@ -13,7 +13,7 @@ use crate::{
     wire::{self, Delivery, Encode, Head, PacketId, QoS, Relay},
 };
 
-impl<S: Store> Link<S> {
+impl<S: Store> Link<S, ()> {
     /// When the client has been silent for too long: one and a half times the keep alive
     /// [MQTT-3.1.2-22]. Not while what it sent waits for the application.
     fn silence_due(&self) -> Option<Instant> {
@@ -51,7 +51,7 @@ impl<S: Store> Link<S> {
 }
 
 /// Relaying.
-impl<S: Store> Link<S> {
+impl<S: Store> Link<S, ()> {
     /// Sends a message that is kept elsewhere, as far as the client takes it; of one at QoS 1 or 2
     /// the session keeps a record.
     #[inline]

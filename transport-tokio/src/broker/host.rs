@@ -12,6 +12,7 @@ use super::{
     connection::Connection,
     events::Observers,
     ledger::{Held, Holders, Ledger},
+    lent::Spare,
     listener::Accepted,
     ready::Queue,
     shard::Clock,
@@ -23,10 +24,6 @@ pub(super) const SOFT: usize = 64 * 1024;
 
 /// Bytes waiting for a connection from which on there is no room for more.
 const HARD: usize = 256 * 1024;
-
-/// How many buffers are kept for the next to need one, and up to which capacity.
-const SPARE: usize = 64;
-const SPARE_BYTES: usize = 2 * SOFT;
 
 /// How long a client may take to notice that its connection is over, in milliseconds.
 const LINGER: u64 = 1_000;
@@ -80,7 +77,7 @@ pub(super) struct Connections {
     pub(super) closing: VecDeque<usize>,
     /// Which are over for the transport.
     pub(super) ended: Vec<usize>,
-    spare: Vec<Vec<u8>>,
+    spare: Spare,
     /// Bytes waiting for all connections.
     outgoing: usize,
     /// Bytes of packets that have not come whole.
@@ -130,7 +127,7 @@ impl Connections {
             blockers: Vec::new(),
             closing: VecDeque::new(),
             ended: Vec::new(),
-            spare: Vec::new(),
+            spare: Spare::default(),
             outgoing: 0,
             incoming: 0,
             budget,
@@ -203,7 +200,7 @@ impl Connections {
         self.outgoing -= gone.counted;
         self.incoming -= gone.kept;
         gone.out.clear();
-        keep(&mut self.spare, gone.out.reclaim());
+        gone.out.reclaim(&mut self.spare);
     }
 
     /// Keeps what a connection has sent and cannot be taken yet. When there is too much from all
@@ -269,7 +266,7 @@ impl Connections {
         connection.counted = len;
         self.traffic.packets_sent += u64::from(connection.out.take_packets());
         if len == 0 {
-            return keep(&mut self.spare, connection.out.reclaim());
+            return connection.out.reclaim(&mut self.spare);
         }
         connection.was_full |= connection.out.is_full();
         if !connection.is_dirty {
@@ -300,7 +297,7 @@ impl Connections {
         self.outgoing = self.outgoing + len - connection.counted;
         connection.counted = len;
         if len == 0 {
-            keep(&mut self.spare, connection.out.reclaim());
+            connection.out.reclaim(&mut self.spare);
         }
         if len >= SOFT || connection.out.is_full() {
             return;
@@ -405,9 +402,9 @@ impl Host for Connections {
         let is_tight = self.outgoing >= self.budget.outgoing;
         match self.places.get_mut(place) {
             Some(Some(connection)) => {
-                connection.out.lend(&mut self.spare);
-                connection.out.set_limit(if is_tight { 1 } else { HARD });
-                &mut connection.out
+                let out = connection.out.lend(&mut self.spare);
+                out.set_limit(if is_tight { 1 } else { HARD });
+                out
             }
             _ => {
                 self.nowhere.clear();
@@ -450,15 +447,5 @@ impl Host for Connections {
             inquiry.answer = data; // there may have been no room
         }
         result
-    }
-}
-
-/// Keeps a buffer for the next to need one.
-fn keep(spare: &mut Vec<Vec<u8>>, buffer: Option<Vec<u8>>) {
-    if let Some(buffer) = buffer
-        && buffer.capacity() <= SPARE_BYTES
-        && spare.len() < SPARE
-    {
-        spare.push(buffer);
     }
 }

@@ -16,6 +16,7 @@ use crate::{
     hash::Seed,
     reason::ReasonCode,
     router::{self, Trie},
+    store::{Boxed, boxed},
 };
 
 /// The heap, for a broker that grows to its limits.
@@ -34,7 +35,7 @@ impl Sealed for Large {
     type Retained = Places<MessageId>;
     type Messages = Shared;
     type Deliveries = Numbered<Delivery>;
-    type Replays = VecDeque<Replay>;
+    type Replays = Seldom<Replay>;
     type Reasons = VecDeque<ReasonCode>;
     type Ended = VecDeque<usize>;
     type Identified = VecDeque<Identified>;
@@ -50,7 +51,7 @@ impl Sealed for Large {
     }
 
     fn replays() -> Self::Replays {
-        VecDeque::new()
+        Seldom(None)
     }
 
     fn store(config: &Config, notes: bool) -> Self::Store {
@@ -96,7 +97,10 @@ impl Large {
         let retained = config.retained_messages;
         let retained = places::<MessageId>(retained) + table(retained);
         let sessions = config.sessions;
-        let session = config.client_id_bytes + vec::<Replay>(0) + Noted::memory(config.in_flight);
+        let session = config.client_id_bytes
+            + size_of::<VecDeque<Replay>>()
+            + vec::<Replay>(0)
+            + Noted::memory(config.in_flight);
         let sessions = sessions * session
             + places::<Session<Self>>(sessions)
             + table(sessions)
@@ -288,6 +292,68 @@ impl<T> Queue<T> for VecDeque<T> {
     }
 }
 
+/// A [`Queue`] that is empty most of the time, and then takes no more than a pointer.
+#[derive(Debug)]
+pub struct Seldom<T>(Option<Boxed<VecDeque<T>>>);
+
+impl<T> Seldom<T> {
+    fn queue(&self) -> Option<&VecDeque<T>> {
+        let [queue] = &**self.0.as_ref()?;
+        Some(queue)
+    }
+
+    fn queue_mut(&mut self) -> Option<&mut VecDeque<T>> {
+        let [queue] = &mut **self.0.as_mut()?;
+        Some(queue)
+    }
+
+    fn shed(&mut self) {
+        self.0.take_if(|queue| queue[0].is_empty());
+    }
+}
+
+impl<T> Queue<T> for Seldom<T> {
+    fn has_room(&mut self) -> bool {
+        if self.0.is_none() {
+            self.0 = boxed(VecDeque::new()).ok();
+        }
+        self.queue_mut().is_some_and(Queue::has_room)
+    }
+
+    fn push(&mut self, value: T) -> bool {
+        self.has_room() && self.queue_mut().is_some_and(|queue| Queue::push(queue, value))
+    }
+
+    fn remove(&mut self, index: usize) -> Option<T> {
+        let value = Queue::remove(self.queue_mut()?, index);
+        self.shed();
+        value
+    }
+
+    fn clear(&mut self) {
+        self.0 = None;
+    }
+
+    fn retain(&mut self, keep: impl FnMut(&T) -> bool) {
+        if let Some(queue) = self.queue_mut() {
+            Queue::retain(queue, keep);
+        }
+        self.shed();
+    }
+
+    fn get(&self, index: usize) -> Option<&T> {
+        self.queue()?.get(index)
+    }
+
+    fn get_mut(&mut self, index: usize) -> Option<&mut T> {
+        self.queue_mut()?.get_mut(index)
+    }
+
+    fn len(&self) -> usize {
+        self.queue().map_or(0, VecDeque::len)
+    }
+}
+
 /// A [`Queue`] that numbers its values.
 #[derive(Debug)]
 pub struct Numbered<T> {
@@ -404,6 +470,13 @@ fn spread(hash: u32) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    #[cfg(target_pointer_width = "64")]
+    fn a_session_that_is_idle_is_small() {
+        let sizes = (size_of::<Session<Large>>(), size_of::<Noted>(), size_of::<Connection>());
+        assert!(sizes.0 <= 472 && sizes.1 <= 48 && sizes.2 <= 40, "{sizes:?}");
+    }
 
     #[test]
     fn names_that_collide_for_one_seed_do_not_for_another() {

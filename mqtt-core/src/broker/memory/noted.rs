@@ -5,8 +5,8 @@ use alloc::vec::Vec;
 use super::{Note, Noting};
 use crate::{
     store::{
-        Aliases, Arrival, Boxed, Capacity, Flight, Full, Heap, Lazy, Limits, Outgoing, Stage, Store,
-        Unsent, boxed,
+        Aliases, Arrival, Boxed, Capacity, Flight, Full, Heap, Lazy, Limits, Outgoing, Stage,
+        Store, Unsent, boxed,
     },
     topic::Topic,
     wire::{PacketId, QoS},
