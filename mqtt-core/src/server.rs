@@ -123,8 +123,8 @@ pub struct Peer<S> {
     awaits_auth: bool,
     /// The number of bytes of the packet that was taken last.
     taken: usize,
-    /// How many bytes have come since the client last showed that it lives.
-    trickled: usize,
+    /// How many bytes have come since the client last showed that it lives, as far as it matters.
+    trickled: u16,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -452,7 +452,8 @@ impl<S: Store> Peer<S> {
     /// Begins a poll. What has come of a packet is a sign of life if it is enough.
     #[inline]
     fn hear(&mut self, now: Instant, available: usize) {
-        self.trickled = self.trickled.saturating_add(self.link.fresh(available));
+        let fresh = self.link.fresh(available).min(PROGRESS.into()) as u16;
+        self.trickled = self.trickled.saturating_add(fresh);
         if self.trickled >= PROGRESS || self.link.is_stalled() {
             self.trickled = 0;
             self.link.hear(now, available);
@@ -606,7 +607,7 @@ impl<S: Store> Peer<S> {
 }
 
 /// How many bytes of an unfinished packet show that the client lives.
-const PROGRESS: usize = 256;
+const PROGRESS: u16 = 256;
 
 /// A client has no subscription identifiers to tell [MQTT-3.3.4-6].
 fn check_publish(request: &Option<Request<'_>>) -> Result<(), Error> {
