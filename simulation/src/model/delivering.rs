@@ -213,13 +213,18 @@ impl Model {
     /// Of what is retained [MQTT-3.3.1-8]: by the oldest subscription that it must come by, or else may.
     fn take_owed(&mut self, client: &str, seen: &Seen<'_>) -> Option<Entry> {
         let (batch, session) = (self.batch, self.sessions.get_mut(client)?);
+        // Which of several subscriptions it comes by may show later.
+        let may_be = |owed: &&Owed| owed.left > 0 && find_owed(owed, seen, batch).is_some();
+        let is_ambiguous = session.owed.iter().filter(may_be).count() > 1;
         for must in [true, false] {
             for owed in session.owed.iter_mut().filter(|owed| owed.left > 0) {
                 if must && !owed.must.contains(&seen.topic) {
                     continue;
                 }
                 let Some((index, entry)) = find_owed(owed, seen, batch) else { continue };
-                owed.open.remove(index);
+                if !is_ambiguous {
+                    owed.open.remove(index);
+                }
                 owed.must.remove(&seen.topic);
                 owed.left -= usize::from(owed.left < usize::MAX);
                 return Some(entry);
