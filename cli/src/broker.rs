@@ -24,7 +24,7 @@ use settings::{Plan, Settings};
 ///
 /// What is given here comes before what the file says. Without either it listens on 127.0.0.1:1883 and lets in whoever is on this machine.
 ///
-/// SIGHUP reads the password file and the ACL file again; one that makes no sense is reported, and changes nothing. SIGINT and SIGTERM shut the broker down.
+/// SIGHUP reads the password file and the ACL file again, for whoever connects, publishes and subscribes from then on; one that makes no sense is reported, and changes nothing. SIGINT and SIGTERM shut the broker down.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {

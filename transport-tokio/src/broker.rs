@@ -37,6 +37,8 @@
 //!   hundred items. What a handle asks for waits in a queue of 64, and whoever asks with it.
 //! - Connections are bounded by [`max_connections`](Builder::max_connections); one more is closed at
 //!   once. How long CONNECT may take is in [`Config`].
+//! - 256 TLS and WebSocket handshakes of one listener go on at once. When there is one more, it waits until the
+//!   oldest has had a second, which then gives way.
 //!
 //! TLS and WebSocket connections have buffers of their own on top, idle ones, too.
 //!
