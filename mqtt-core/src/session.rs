@@ -179,7 +179,7 @@ pub(crate) struct Session<S, R> {
     /// Counts arrivals, so that receipts can be told apart.
     arrived: u32,
     /// How many arrivals of earlier connections have not been heard of on this one.
-    carried: u16,
+    carried: usize,
     /// How many publishes the peer takes unacknowledged.
     send_maximum: u16,
     /// How many we take.
@@ -233,7 +233,7 @@ impl<S: Store, R: Requests> Session<S, R> {
         if clean {
             self.store.clear();
         }
-        self.carried = saturated(self.store.arrivals());
+        self.carried = self.store.arrivals();
         self.forget_aliases();
     }
 
@@ -344,7 +344,7 @@ impl<S: Store, R: Requests> Session<S, R> {
 
     /// Whether as many incoming messages are unfinished as the peer may send on this connection.
     pub(crate) fn is_receive_full(&self) -> bool {
-        self.store.arrivals().saturating_sub(self.carried.into()) >= self.receive_maximum.into()
+        self.store.arrivals().saturating_sub(self.carried) >= self.receive_maximum.into()
     }
 
     /// Whether there is no place for another, of these or of those of earlier connections.
@@ -365,13 +365,13 @@ impl<S: Store, R: Requests> Session<S, R> {
             let kept = self.store.push_arrival(arrival);
             return kept.map_err(|_| Violation::ReceiveMaximumExceeded);
         }
-        self.carried -= u16::from(carried);
+        self.carried -= usize::from(carried);
         Ok(())
     }
 
     /// Forgets an arrival: it has come to its end.
     pub(crate) fn forget(&mut self, id: PacketId) {
-        self.carried -= u16::from(self.is_carried(id));
+        self.carried -= usize::from(self.is_carried(id));
         self.store.remove_arrival(id);
     }
 
