@@ -58,7 +58,10 @@ An ACL file; who is not mentioned may do nothing, and `deny` comes before all el
   topic read news/#                  # clients without a name, until the first `user`
   user alice
   topic readwrite alice/#            # or read, write, deny; without a word, readwrite
-  pattern write sensors/%u/%c/+      # all clients; %u is the user, %c the client identifier";
+  pattern write sensors/%u/%c/+      # all clients; %u is the user, %c the client identifier
+
+A name that begins with $, or has +, # or / in it, stands in no pattern: to its client a pattern that
+denies denies everything.";
 
 /// How often it is seen whether the broker is there.
 const GLANCE: Duration = Duration::from_secs(10);

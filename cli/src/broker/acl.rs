@@ -74,8 +74,16 @@ impl Acl {
         };
         let mut allowed = false;
         for rule in own.iter().chain(&self.everybody) {
-            let Some(filter) = rule.filter(access) else { continue };
-            let Ok(filter) = Filter::new(&filter) else { continue };
+            let filter = match rule.filter(access) {
+                Some(filter) => filter,
+                None if rule.right == Right::Deny && rule.is_about(access) => return false,
+                None => continue,
+            };
+            let filter = match Filter::new(&filter) {
+                Ok(filter) => filter,
+                Err(_) if rule.right == Right::Deny => return false,
+                Err(_) => continue,
+            };
             let (denied, granted) = match access.wish {
                 Wish::Publish { topic, .. } => {
                     let matches = filter.matches(topic);
@@ -119,6 +127,11 @@ impl Rule {
             }
             Err(error) => Err(format!("{filter}: {error}")),
         }
+    }
+
+    /// Whether the client has what it is about.
+    fn is_about(&self, access: &Access<'_>) -> bool {
+        access.user_name.is_some() || !self.filter.contains("%u")
     }
 
     /// Its filter for a client. None if the rule is about something that the client has not, or that

@@ -214,6 +214,21 @@ fn an_acl_says_who_may_publish_and_subscribe_to_what() {
     broker.run("sub", &[&will[..], &BOB].concat()).fails(0x87);
 }
 
+/// A name that no pattern can have in its place does not lead past one that denies.
+#[test]
+fn what_is_denied_by_a_pattern_is_denied_to_odd_names() {
+    let files = Files::new();
+    let broker = guarded(&files, "user bob\ntopic readwrite #\npattern deny private/%c/#\n");
+    let publish = |topic: &str, name: &str| {
+        let message = ["-q", "1", "-m", "x", "-t", topic, "-i", name];
+        broker.run("pub", &[&message[..], &BOB].concat()).code
+    };
+    assert_eq!(publish("private/seven/a", "seven"), 0x87);
+    assert_eq!(publish("private/eight/a", "seven"), 0);
+    assert_eq!(publish("private/seven/a", "+"), 0x87);
+    assert_eq!(publish("private/a/b/c", "a/b"), 0x87);
+}
+
 #[test]
 fn an_acl_is_read_again() {
     let files = Files::new();
