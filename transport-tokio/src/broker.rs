@@ -93,6 +93,7 @@ mod listener;
 mod losses;
 #[cfg(feature = "metrics")]
 mod metrics;
+mod origin;
 mod pacing;
 mod ready;
 #[cfg(feature = "persistence")]
@@ -100,6 +101,7 @@ mod saver;
 #[cfg(not(feature = "persistence"))]
 #[path = "broker/unsaved.rs"]
 mod saver;
+mod seldom;
 mod shard;
 mod statistics;
 mod sys;
@@ -125,7 +127,8 @@ pub use mqtt_core::{
 pub use statistics::{Persistence, Statistics};
 
 use crate::transport::Connector;
-use listener::{Accepted, Origin, Stream};
+use listener::{Accepted, Stream};
+use origin::Origin;
 use shard::{Command, Shard};
 
 /// How many connections wait to be taken in, and how many commands.

@@ -17,7 +17,7 @@ use tokio::{task::JoinSet, time};
 
 use super::{
     exchange::{Conduct, Deciding, Decision},
-    listener::Origin,
+    origin::Origin,
 };
 
 /// What a client says who wants to connect.
@@ -43,16 +43,15 @@ pub struct Login {
 }
 
 impl Login {
-    pub(super) fn new(version: Version, connect: &Connect<'_>, origin: &mut Origin) -> Self {
+    pub(super) fn new(version: Version, connect: &Connect<'_>, origin: Origin) -> Self {
         Self {
             version,
             client_id: connect.client_id.as_str().to_owned(),
             user_name: connect.user_name.map(|name| name.as_str().to_owned()),
             password: connect.password.map(<[u8]>::to_vec),
             address: origin.address,
-            listener: origin.listener.clone(),
-            // They are of no use afterwards.
-            certificates: origin.certificates.take().unwrap_or_default().into_vec(),
+            listener: origin.listener.as_deref().cloned(),
+            certificates: origin.certificates,
         }
     }
 }
@@ -275,7 +274,7 @@ mod tests {
     #[test]
     fn a_login_does_not_show_its_password() {
         let connect = Connect { password: Some(b"hunter2"), ..Connect::default() };
-        let login = Login::new(Version::V5, &connect, &mut Origin::default());
+        let login = Login::new(Version::V5, &connect, Origin::default());
         assert_eq!(login.password.as_deref(), Some(&b"hunter2"[..]));
         assert!(!format!("{login:?}").contains("104, 117"));
     }

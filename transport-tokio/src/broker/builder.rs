@@ -355,8 +355,8 @@ impl Builder {
         let mut listeners = JoinSet::new();
         let mut urls = Vec::new();
         for listener in bound {
-            tracing::info!(url = &*listener.url, "listening");
-            urls.push(listener.url.as_ref().to_owned());
+            tracing::info!(url = &**listener.url, "listening");
+            urls.push(String::from(&**listener.url));
             listeners.spawn(listener.run(pipes.clone()));
         }
         #[cfg(feature = "metrics")]

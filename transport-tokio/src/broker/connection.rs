@@ -2,6 +2,8 @@
 
 use std::{
     io::{self, ErrorKind, IoSlice},
+    mem,
+    net::SocketAddr,
     sync::Arc,
     task::{Context, Poll, ready},
 };
@@ -14,29 +16,29 @@ use super::{
     access::Login,
     exchange::{Deciding, Decision, Talk},
     lent::Lent,
-    listener::{Accepted, Origin, Stream},
+    listener::{Accepted, Stream},
+    origin::{Address, Origin},
     ready::{Queue, Ready},
+    seldom::Seldom,
 };
 use crate::out::SLICES;
 
-/// A connection, by place and by a number that does not come again.
-pub(super) type Identity = (usize, u64);
-
 pub(super) struct Connection {
     pub(super) id: ConnectionId,
-    pub(super) serial: u64,
     pub(super) stream: Stream,
-    pub(super) origin: Origin,
+    address: Address,
+    listener: Option<Arc<Arc<str>>>,
     pub(super) ready: Arc<Ready>,
-    /// What has been received and not been understood.
-    pub(super) tail: Vec<u8>,
+    /// What has been received and not been understood: not much more than a packet, nor is `out`, so that
+    /// they are counted in 32 bits.
+    pub(super) tail: Seldom<u8>,
     /// How much of it is in the sum of all.
-    pub(super) kept: usize,
+    pub(super) kept: u32,
     /// There is a whole packet in it, which waits for room or for a decision.
     pub(super) is_held: bool,
     pub(super) out: Lent,
     /// How much of `out` is in the sum of all.
-    pub(super) counted: usize,
+    pub(super) counted: u32,
     /// It is among those to be written to at the end of the turn.
     pub(super) is_dirty: bool,
     /// How much of `out` waits for what has to be saved before.
@@ -52,9 +54,9 @@ pub(super) struct Connection {
     /// What happens to it, for those who trace that.
     pub(super) span: Option<Box<Span>>,
     /// Publishers that wait until it has taken what they sent.
-    pub(super) blocks: Vec<Identity>,
+    pub(super) blocks: Seldom<ConnectionId>,
     /// How many it waits for itself.
-    pub(super) blocked_by: usize,
+    pub(super) blocked_by: u32,
     /// It waits with a message at the front of its input.
     pub(super) is_stopped: bool,
     /// It waits no longer.
@@ -63,7 +65,7 @@ pub(super) struct Connection {
     pub(super) is_behind: bool,
     pub(super) pace: Pace,
     /// It has come to its end, and is there until then for the client to take notice.
-    pub(super) closing: Option<Instant>,
+    pub(super) is_closing: bool,
     /// Something has been written and not flushed.
     is_unflushed: bool,
     is_shut: bool,
@@ -72,6 +74,8 @@ pub(super) struct Connection {
 /// What is known on the way to who a client is.
 #[derive(Default)]
 pub(super) struct Inquiry {
+    /// The certificates that the client has shown, its own first.
+    pub(super) certificates: Vec<Vec<u8>>,
     /// What is being found out; and what came of it.
     pub(super) deciding: Option<Deciding>,
     pub(super) decision: Option<Decision>,
@@ -134,19 +138,22 @@ impl Pace {
 impl Connection {
     pub(super) fn new(
         id: ConnectionId,
-        serial: u64,
         Accepted { stream, origin }: Accepted,
         queue: &Arc<Queue>,
     ) -> Self {
         let ready = Ready::new(queue, id.index());
+        let span = span(&origin);
+        let Origin { address, listener, certificates } = origin;
+        let inquiry = (!certificates.is_empty())
+            .then(|| Box::new(Inquiry { certificates, ..Inquiry::default() }));
         Self {
             id,
-            serial,
             stream,
-            span: span(&origin),
-            origin,
+            span,
+            address: Address::new(address),
+            listener,
             ready,
-            tail: Vec::new(),
+            tail: Seldom::default(),
             kept: 0,
             is_held: false,
             out: Lent::default(),
@@ -155,37 +162,58 @@ impl Connection {
             held: Held::default(),
             was_full: false,
             asks_again: false,
-            inquiry: None,
+            inquiry,
             user_name: None,
             admitted: None,
-            blocks: Vec::new(),
+            blocks: Seldom::default(),
             blocked_by: 0,
             is_stopped: false,
             goes_on: false,
             is_behind: false,
             pace: Pace::default(),
-            closing: None,
+            is_closing: false,
             is_unflushed: false,
             is_shut: false,
         }
     }
 
+    /// The other end, if that is on a network.
+    pub(super) fn address(&self) -> Option<SocketAddr> {
+        self.address.get()
+    }
+
+    /// The URL that it has come by; none within the process.
+    pub(super) fn listener(&self) -> Option<Arc<str>> {
+        self.listener.as_deref().cloned()
+    }
+
+    /// Where it comes from. The certificates are of no use afterwards.
+    pub(super) fn origin(&mut self) -> Origin {
+        let inquiry = self.inquiry.as_mut();
+        let certificates = inquiry.map(|inquiry| mem::take(&mut inquiry.certificates));
+        Origin {
+            address: self.address(),
+            listener: self.listener.clone(),
+            certificates: certificates.unwrap_or_default(),
+        }
+    }
+
     /// Whether there is something to be done to the transport before it is read from.
     pub(super) fn is_written(&self) -> bool {
-        !self.out.is_empty() || self.is_unflushed || self.closing.is_some()
+        !self.out.is_empty() || self.is_unflushed || self.is_closing
     }
 
     /// Whether all that is to be written waits for something to be saved.
     pub(super) fn is_held_back(&self) -> bool {
-        self.held.bytes > 0 && self.held.bytes == self.out.len()
+        self.held.bytes() > 0 && self.held.bytes() == self.out.len()
     }
 
     /// Whether more is to be read from it now.
     pub(super) fn is_read(&self) -> bool {
         match self.is_deciding() {
             // It may hang up meanwhile.
-            true => self.closing.is_none() && self.tail.len() < FORETOLD,
-            false => self.closing.is_none() && self.blocked_by == 0 && !self.is_held,
+            true => !self.is_closing && self.tail.len() < FORETOLD,
+            false => !self.is_closing && self.blocked_by == 0 && !self.is_held,
         }
     }
 
@@ -197,9 +225,9 @@ impl Connection {
     pub(super) fn write(&mut self) -> io::Result<()> {
         let waker = self.ready.waker();
         let mut cx = Context::from_waker(&waker);
-        while self.out.len() > self.held.bytes {
+        while self.out.len() > self.held.bytes() {
             let mut pieces = [IoSlice::new(&[]); SLICES];
-            let most = self.out.len() - self.held.bytes;
+            let most = self.out.len() - self.held.bytes();
             let count = self.out.slices(most, &mut pieces);
             match self.stream.poll_write(&mut cx, &pieces[..count]) {
                 Poll::Ready(Ok(0)) => return Err(ErrorKind::WriteZero.into()),
@@ -220,7 +248,7 @@ impl Connection {
             }
             self.is_unflushed = false;
         }
-        if self.closing.is_some() && !self.is_shut && self.out.is_empty() {
+        if self.is_closing && !self.is_shut && self.out.is_empty() {
             match self.stream.poll_shutdown(&mut cx) {
                 Poll::Ready(result) => result?,
                 Poll::Pending => return Ok(()),
@@ -256,7 +284,7 @@ fn span(origin: &Origin) -> Option<Box<Span>> {
     let span = tracing::debug_span!(
         "connection",
         address = origin.address.map(tracing::field::display),
-        listener = origin.listener.as_deref(),
+        listener = origin.listener.as_ref().map(|url| &***url),
         client_id = tracing::field::Empty,
     );
     (!span.is_disabled()).then(|| Box::new(span))
@@ -268,6 +296,6 @@ mod tests {
 
     #[test]
     fn a_connection_that_is_idle_is_small() {
-        assert!(size_of::<Connection>() <= 320, "{} bytes", size_of::<Connection>());
+        assert!(size_of::<Connection>() <= 216, "{} bytes", size_of::<Connection>());
     }
 }

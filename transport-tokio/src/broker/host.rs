@@ -50,7 +50,6 @@ pub(super) struct Traffic {
 pub(super) struct Connections {
     pub(super) places: Vec<Option<Box<Connection>>>,
     open: usize,
-    serial: u64,
     pub(super) queue: Arc<Queue>,
     pub(super) now: Instant,
     pub(super) clock: Clock,
@@ -74,7 +73,7 @@ pub(super) struct Connections {
     /// Which others wait for.
     pub(super) blockers: Vec<usize>,
     /// Which are over for the broker, and linger.
-    pub(super) closing: VecDeque<usize>,
+    pub(super) closing: VecDeque<(ConnectionId, Instant)>,
     /// Which are over for the transport.
     pub(super) ended: Vec<usize>,
     spare: Spare,
@@ -110,7 +109,6 @@ impl Connections {
         Self {
             places: Vec::new(),
             open: 0,
-            serial: 0,
             queue: Arc::default(),
             now: clock.now(),
             clock,
@@ -170,8 +168,7 @@ impl Connections {
         if self.places.len() <= place {
             self.places.resize_with(place + 1, || None);
         }
-        self.serial += 1;
-        let connection = Connection::new(id, self.serial, accepted, &self.queue);
+        let connection = Connection::new(id, accepted, &self.queue);
         if let Some(free) = self.places.get_mut(place) {
             *free = Some(Box::new(connection));
             self.open += 1;
@@ -197,8 +194,8 @@ impl Connections {
             ledger.forget(place, &gone.held);
         }
         self.open -= 1;
-        self.outgoing -= gone.counted;
-        self.incoming -= gone.kept;
+        self.outgoing -= gone.counted as usize;
+        self.incoming -= gone.kept as usize;
         gone.out.clear();
         gone.out.reclaim(&mut self.spare);
     }
@@ -208,8 +205,8 @@ impl Connections {
     pub(super) fn keep(&mut self, place: usize, tail: Vec<u8>) {
         let Some(connection) = self.get(place) else { return };
         let len = tail.len();
-        connection.tail = tail;
-        let before = std::mem::replace(&mut connection.kept, len);
+        connection.tail.put(tail);
+        let before = std::mem::replace(&mut connection.kept, len as u32) as usize;
         self.incoming = self.incoming + len - before;
         if self.incoming > self.budget.incoming && len > before {
             let kept = |place: &usize| self.places.get(*place)?.as_ref().map(|one| one.kept);
@@ -260,10 +257,10 @@ impl Connections {
         };
         let len = connection.out.len();
         if let Some(ledger) = &mut self.ledger {
-            ledger.wrote(place, &mut connection.held, len - connection.counted);
+            ledger.wrote(place, &mut connection.held, len as u32 - connection.counted);
         }
-        self.outgoing = self.outgoing + len - connection.counted;
-        connection.counted = len;
+        self.outgoing = self.outgoing + len - connection.counted as usize;
+        connection.counted = len as u32;
         self.traffic.packets_sent += u64::from(connection.out.take_packets());
         if len == 0 {
             return connection.out.reclaim(&mut self.spare);
@@ -294,8 +291,8 @@ impl Connections {
             self.ended.push(place);
         }
         let len = connection.out.len();
-        self.outgoing = self.outgoing + len - connection.counted;
-        connection.counted = len;
+        self.outgoing = self.outgoing + len - connection.counted as usize;
+        connection.counted = len as u32;
         if len == 0 {
             connection.out.reclaim(&mut self.spare);
         }
@@ -335,14 +332,15 @@ impl Connections {
     fn linger(&mut self, place: usize) {
         let until = self.now + LINGER;
         let Some(connection) = self.get(place) else { return };
-        connection.tail = Vec::new();
+        connection.tail.put(Vec::new());
         connection.inquiry = None;
         let kept = std::mem::take(&mut connection.kept);
-        self.incoming -= kept;
+        self.incoming -= kept as usize;
         let Some(connection) = self.get(place) else { return };
-        if connection.closing.is_none() {
-            connection.closing = Some(until);
-            self.closing.push_back(place);
+        if !connection.is_closing {
+            connection.is_closing = true;
+            let id = connection.id;
+            self.closing.push_back((id, until));
         }
         if let Some(connection) = self.get(place)
             && !connection.is_dirty

@@ -72,8 +72,9 @@ impl Connections {
         let Some(connection) = self.places.get_mut(place).and_then(Option::as_deref_mut) else {
             return Verdict::Deny(ReasonCode::UnspecifiedError);
         };
-        let inquiry = connection.inquiry.get_or_insert_default();
-        if let Some(decision) = inquiry.decision.take() {
+        if let Some(inquiry) = &mut connection.inquiry
+            && let Some(decision) = inquiry.decision.take()
+        {
             return follow(decision, inquiry, &mut connection.user_name);
         }
         if let Some(span) = &connection.span {
@@ -85,7 +86,8 @@ impl Connections {
                 let Some(conduct) = guards.method(authentication.method.as_str()) else {
                     return Verdict::Deny(ReasonCode::BadAuthenticationMethod);
                 };
-                let login = Login::new(version, connect, &mut connection.origin);
+                let login = Login::new(version, connect, connection.origin());
+                let inquiry = connection.inquiry.get_or_insert_default();
                 let again = Login { password: None, ..login.clone() };
                 inquiry.login = Some(again);
                 let talk = Talk::begin(conduct, login, false, authentication.data);
@@ -93,7 +95,8 @@ impl Connections {
                 Verdict::Later
             }
             (None, Some(authenticate)) => {
-                let login = Login::new(version, connect, &mut connection.origin);
+                let login = Login::new(version, connect, connection.origin());
+                let inquiry = connection.inquiry.get_or_insert_default();
                 inquiry.deciding = Some(decide(authenticate, login, *patience));
                 Verdict::Later
             }
@@ -200,8 +203,8 @@ impl Connections {
                     client_id: shared(client_id),
                     user_name: connection.user_name.clone(),
                     version,
-                    address: connection.origin.address,
-                    listener: connection.origin.listener.clone(),
+                    address: connection.address(),
+                    listener: connection.listener(),
                     keep_alive,
                     clean_start,
                     session_present,
@@ -209,7 +212,7 @@ impl Connections {
             }
             Notice::Refused { connection, client_id, reason } => Event::Refused {
                 client_id: shared(client_id),
-                address: self.at(connection.index())?.origin.address,
+                address: self.at(connection.index())?.address(),
                 reason,
             },
             Notice::Disconnected { client_id, end, .. } => {

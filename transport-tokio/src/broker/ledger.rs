@@ -36,11 +36,11 @@ pub(super) type Keys = BTreeSet<Box<[u8]>>;
 /// How much of what is written to a connection may not leave yet: so many of the last bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Held {
-    pub(super) bytes: usize,
+    bytes: u32,
     /// Of these, so many of the first wait for the batch that is being saved, the others for the next.
-    sealed: usize,
+    sealed: u32,
     /// Of these, so many of the last have been written by the call that is going on.
-    fresh: usize,
+    fresh: u32,
     /// It follows from something that is not in a batch yet, or is being saved.
     depends: Depends,
     is_listed: bool,
@@ -65,6 +65,11 @@ pub(super) trait Holders {
 const MOST: usize = 1 << 18;
 
 impl Held {
+    /// How many bytes these are.
+    pub(super) const fn bytes(&self) -> usize {
+        self.bytes as usize
+    }
+
     /// What was written is gone, and does not leave any more.
     pub(super) fn clear(&mut self) {
         *self = Self { is_listed: self.is_listed, ..Self::default() };
@@ -93,7 +98,7 @@ impl Ledger {
     }
 
     /// So many bytes have been written to a connection: they are held until the call has ended.
-    pub(super) fn wrote(&mut self, place: usize, held: &mut Held, count: usize) {
+    pub(super) fn wrote(&mut self, place: usize, held: &mut Held, count: u32) {
         if count > 0 {
             if held.fresh == 0 {
                 self.written.push(place);
@@ -195,7 +200,7 @@ mod tests {
     }
 
     /// How much is held of what was written to each.
-    fn bytes(all: &[Held]) -> Vec<usize> {
+    fn bytes(all: &[Held]) -> Vec<u32> {
         all.iter().map(|held| held.bytes).collect()
     }
 

@@ -5,7 +5,6 @@ use std::collections::VecDeque;
 use std::{
     fmt,
     io::{self, IoSlice},
-    net::SocketAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -28,7 +27,7 @@ use tokio::{
 #[cfg(feature = "tls")]
 use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
 
-use super::ServeError;
+use super::{ServeError, origin::Origin};
 #[cfg(any(feature = "tls", feature = "websocket"))]
 use crate::transport::BoxedTransport;
 #[cfg(feature = "websocket")]
@@ -50,17 +49,6 @@ const HASTE: Duration = Duration::from_secs(1);
 pub(super) struct Accepted {
     pub(super) stream: Stream,
     pub(super) origin: Origin,
-}
-
-/// Where a connection comes from.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Origin {
-    /// The other end, if that is on a network.
-    pub(super) address: Option<SocketAddr>,
-    /// The URL that it has come by; none within the process.
-    pub(super) listener: Option<Arc<str>>,
-    /// The certificates that the client has shown, its own first.
-    pub(super) certificates: Option<Box<[Vec<u8>]>>,
 }
 
 /// What a connection runs over.
@@ -122,7 +110,7 @@ impl Stream {
 #[derive(Debug)]
 pub(super) struct Listener {
     /// Where it listens, as clients are told.
-    pub(super) url: Arc<str>,
+    pub(super) url: Arc<Arc<str>>,
     socket: Socket,
     layers: Layers,
 }
@@ -214,7 +202,8 @@ impl Layers {
         if let Some(tls) = &self.tls {
             let stream = tls.accept(transport).await?;
             let shown = stream.get_ref().1.peer_certificates();
-            origin.certificates = shown.map(|all| all.iter().map(|one| one.to_vec()).collect());
+            let shown = shown.unwrap_or_default();
+            origin.certificates = shown.iter().map(|one| one.to_vec()).collect();
             transport = Box::new(stream);
         }
         #[cfg(feature = "websocket")]
@@ -318,7 +307,7 @@ impl Listener {
                 (Socket::Tcp(listener), url)
             }
         };
-        Ok(Self { url: url.into(), socket, layers })
+        Ok(Self { url: Arc::new(url.into()), socket, layers })
     }
 
     /// Accepts connections until nobody takes them any more.
@@ -374,7 +363,7 @@ impl Listener {
         match accepted {
             Ok((stream, address)) => {
                 let listener = Some(Arc::clone(&self.url));
-                let origin = Origin { address, listener, certificates: None };
+                let origin = Origin { address, listener, certificates: Vec::new() };
                 Some(Accepted { stream, origin })
             }
             // It has gone before it was accepted.

@@ -47,13 +47,13 @@ impl Connections {
     /// Lets the connection whose input is being taken wait for another. Whether it does.
     fn wait_for(&mut self, place: usize) -> bool {
         let Some(from) = self.from else { return false };
-        let Some(serial) = self.get(from).map(|publisher| publisher.serial) else { return false };
+        let Some(publisher) = self.get(from).map(|publisher| publisher.id) else { return false };
         let Some(connection) = self.get(place) else { return false };
-        if connection.closing.is_some() || connection.pace.is_slow {
+        if connection.is_closing || connection.pace.is_slow {
             return false;
         }
         // It is the last of those that wait, if it does so already: all its input is taken at once.
-        if connection.blocks.last() == Some(&(from, serial)) {
+        if connection.blocks.last() == Some(&publisher) {
             return true;
         }
         if connection.blocks.is_empty() {
@@ -63,7 +63,7 @@ impl Connections {
             }
         }
         if let Some(connection) = self.get(place) {
-            connection.blocks.push((from, serial));
+            connection.blocks.push(publisher);
         }
         if let Some(publisher) = self.get(from) {
             publisher.blocked_by += 1;
@@ -74,15 +74,15 @@ impl Connections {
     /// Those who wait for a connection wait no longer; not for this one.
     pub(super) fn release(&mut self, place: usize) {
         let Some(connection) = self.get(place) else { return };
-        for (from, serial) in std::mem::take(&mut connection.blocks) {
-            let Some(publisher) = self.get(from).filter(|publisher| publisher.serial == serial)
-            else {
+        for from in std::mem::take(&mut connection.blocks).take() {
+            let place = from.index();
+            let Some(publisher) = self.get(place).filter(|publisher| publisher.id == from) else {
                 continue;
             };
             publisher.blocked_by = publisher.blocked_by.saturating_sub(1);
             if publisher.blocked_by == 0 {
                 publisher.goes_on |= std::mem::take(&mut publisher.is_stopped);
-                self.enqueue(from);
+                self.enqueue(place);
             }
         }
     }
@@ -109,11 +109,13 @@ impl Connections {
                 self.blockers.push(place);
             }
         }
-        while let Some(place) = self.closing.front().copied() {
-            match self.get(place).and_then(|connection| connection.closing) {
-                Some(until) if until > self.now => break,
-                Some(_) => self.ended.push(place),
-                None => {}
+        while let Some((gone, until)) = self.closing.front().copied() {
+            let place = gone.index();
+            if self.get(place).is_some_and(|connection| connection.id == gone) {
+                if until > self.now {
+                    break;
+                }
+                self.ended.push(place);
             }
             self.closing.pop_front();
         }

@@ -275,7 +275,7 @@ impl Shard {
             self.host.flush(place);
         }
         let Some(connection) = self.host.get(place) else { return };
-        if connection.closing.is_some() {
+        if connection.is_closing {
             return self.discard(place);
         }
         let span = connection.span.clone();
@@ -326,7 +326,7 @@ impl Shard {
         let now = host.now;
         let Some(connection) = host.get(place) else { return };
         let id = connection.id;
-        let mut tail = std::mem::take(&mut connection.tail);
+        let mut tail = connection.tail.take();
         let received = buffer.get(..len).unwrap_or_default();
         host.traffic.bytes_received += len as u64;
         if !tail.is_empty() {
@@ -342,7 +342,7 @@ impl Shard {
                 tracing::debug!(%error, place, "a connection ends");
             }
             let Some(connection) = host.get(place) else { return };
-            if connection.closing.is_some() {
+            if connection.is_closing {
                 host.traffic.packets_received += packets(taken(all, input));
                 return;
             }
