@@ -89,7 +89,7 @@ impl<S> Client<S> {
     /// A client with other than the default [`Config`].
     pub const fn with_config(version: Version, store: S, config: Config) -> Self {
         Self {
-            link: Link::new(version, store, config),
+            link: Link::new(version, store, Asking::new(), config),
             state: State::Closed,
             expires: true,
             keep_alive: 0,

@@ -158,54 +158,58 @@ pub(crate) enum Taken {
 pub(crate) type Place<'p, E> = &'p mut Option<E>;
 
 /// See the [module](self).
+///
+/// The compiler would put the fields of one byte behind a store of any length. Near the front they
+/// are reached by short instructions, and those that are often touched share a cache line.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Link<S, R> {
-    pub(crate) session: Session<S, R>,
     pub(crate) version: Version,
-    pub(crate) config: Config,
-    pub(crate) limits: Limits,
-    pub(crate) timers: TimerTable,
-    last_sent: Instant,
     /// Whether something has been written since that has no time yet.
     wrote: bool,
-    last_received: Instant,
-    /// Milliseconds; 0 for none.
-    keep_alive: u32,
-    /// What we have told that we take.
-    maximum_packet_size: u32,
-    inbound_alias_maximum: u16,
-    /// A message that arrives in pieces.
-    incoming: Option<inbound::Incoming>,
-    /// How many bytes are owed of a payload that leaves in pieces.
-    outgoing: usize,
-    /// How many were at the last poll.
-    outgoing_before: usize,
     /// A PINGREQ has been due, and nothing has been heard since.
     pinged: bool,
     /// There was no room for it yet.
     ping_owed: bool,
     /// Something may have to be sent that no packet asks for: answers and publishes held back.
     due: bool,
-    /// A resend that the application has been asked for.
-    asked: Option<wire::PacketId>,
     /// It has declined.
     declined: bool,
-    /// How much input the last poll left.
-    unread: usize,
     /// Whether publishes may have subscription identifiers, which are for clients.
     pub(crate) identifies: bool,
     /// It left packets that wait for the application, not for room: the peer is not to blame for its
     /// silence.
     stalled: bool,
+    /// A resend that the application has been asked for.
+    asked: Option<wire::PacketId>,
+    inbound_alias_maximum: u16,
+    pub(crate) limits: Limits,
+    /// What we have told that we take.
+    maximum_packet_size: u32,
+    /// How many bytes are owed of a payload that leaves in pieces.
+    outgoing: usize,
+    /// How many were at the last poll.
+    outgoing_before: usize,
+    /// How much input the last poll left.
+    unread: usize,
+    /// A message that arrives in pieces.
+    incoming: Option<inbound::Incoming>,
+    pub(crate) config: Config,
+    pub(crate) timers: TimerTable,
+    last_sent: Instant,
+    last_received: Instant,
+    pub(crate) session: Session<S, R>,
+    /// Milliseconds; 0 for none.
+    keep_alive: u32,
 }
 
 impl<S, R: Requests> Link<S, R> {
-    pub(crate) const fn new(version: Version, store: S, mut config: Config) -> Self {
+    pub(crate) const fn new(version: Version, store: S, requests: R, mut config: Config) -> Self {
         if config.whole < Config::MIN_WHOLE {
             config.whole = Config::MIN_WHOLE;
         }
         Self {
-            session: Session::new(store),
+            session: Session::new(store, requests),
             version,
             config,
             limits: Limits::NONE,

@@ -148,7 +148,7 @@ impl<S> Peer<S> {
 
     /// One with other than the default [`Config`].
     pub const fn with_config(store: S, config: Config) -> Self {
-        let mut link = Link::new(ANY, store, config);
+        let mut link = Link::new(ANY, store, (), config);
         link.identifies = true;
         let (state, asked) = (State::Closed, Asked::NOTHING);
         let maximum_qos = QoS::ExactlyOnce;

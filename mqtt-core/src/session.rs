@@ -9,7 +9,7 @@ use crate::{
     error::Violation,
     reason::ReasonCode,
     store::{Arrival, Flight, Stage, Store},
-    wire::{PacketId, QoS},
+    wire::{PacketId, QoS, SMALL},
 };
 
 /// How many requests may be unanswered.
@@ -124,8 +124,6 @@ struct Pending {
 
 /// The requests of a role that are unanswered.
 pub(crate) trait Requests {
-    const NONE: Self;
-
     fn len(&self) -> usize;
 
     fn has(&self, id: PacketId) -> bool;
@@ -135,8 +133,6 @@ pub(crate) trait Requests {
 
 /// A server makes none.
 impl Requests for () {
-    const NONE: Self = ();
-
     fn len(&self) -> usize {
         0
     }
@@ -152,9 +148,14 @@ impl Requests for () {
 #[derive(Debug)]
 pub(crate) struct Asking(Vec<Pending, REQUESTS>);
 
-impl Requests for Asking {
-    const NONE: Self = Self(Vec::new());
+impl Asking {
+    /// None so far. An associated constant would be copied, with the room for them.
+    pub(crate) const fn new() -> Self {
+        Self(Vec::new())
+    }
+}
 
+impl Requests for Asking {
     fn len(&self) -> usize {
         self.0.len()
     }
@@ -168,30 +169,31 @@ impl Requests for Asking {
     }
 }
 
-/// See the [module](self).
+/// See the [module](self). The small fields come first, as in [`Link`](crate::link::Link).
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Session<S, R> {
-    store: S,
-    next_id: PacketId,
-    requests: R,
-    /// Whether there has been a connection.
-    opened: bool,
     /// Counts arrivals, so that receipts can be told apart.
     arrived: u32,
     /// How many arrivals of earlier connections have not been heard of on this one.
     carried: usize,
+    /// Whether there has been a connection.
+    opened: bool,
+    next_id: PacketId,
     /// How many publishes the peer takes unacknowledged.
     send_maximum: u16,
     /// How many we take.
     receive_maximum: u16,
+    store: S,
+    requests: R,
 }
 
 impl<S, R: Requests> Session<S, R> {
-    pub(crate) const fn new(store: S) -> Self {
+    pub(crate) const fn new(store: S, requests: R) -> Self {
         Self {
             store,
             next_id: PacketId::FIRST,
-            requests: R::NONE,
+            requests,
             opened: false,
             arrived: 0,
             carried: 0,
@@ -239,10 +241,11 @@ impl<S: Store, R: Requests> Session<S, R> {
 
     /// Topic aliases are the connection's.
     pub(crate) fn forget_aliases(&mut self) {
-        for aliases in [Store::inbound_aliases, Store::outbound_aliases] {
-            if let Some(aliases) = aliases(&mut self.store) {
-                aliases.clear();
-            }
+        if let Some(aliases) = self.store.inbound_aliases() {
+            aliases.clear();
+        }
+        if let Some(aliases) = self.store.outbound_aliases() {
+            aliases.clear();
         }
     }
 
@@ -275,6 +278,9 @@ impl<S: Store, R: Requests> Session<S, R> {
     /// until it has been [taken](Self::taken).
     pub(crate) fn free_id(&self) -> Option<PacketId> {
         let in_use = self.store.flights() + self.requests.len();
+        if in_use == 0 && !SMALL {
+            return Some(self.next_id);
+        }
         let mut id = self.next_id;
         for _ in 0..=in_use.min(u16::MAX.into()) {
             if self.store.flight(id).is_none() && !self.requests.has(id) {
@@ -481,7 +487,7 @@ mod tests {
     /// [MQTT-2.2.1-3]: across both kinds of user, and around the end of the numbers.
     #[test]
     fn identifiers_in_use_are_not_given_again() {
-        let mut session = Session::<_, Asking>::new(Records::<4>::new());
+        let mut session = Session::new(Records::<4>::new(), Asking::new());
         let id = |id| PacketId::new(id).unwrap();
         assert_eq!(session.free_id(), Some(id(1)));
         session.request(id(1), Request::Subscribe, 1);
@@ -502,7 +508,7 @@ mod tests {
 
     #[test]
     fn requests_are_answered_once_and_in_kind() {
-        let mut session = Session::<_, Asking>::new(Records::<1>::new());
+        let mut session = Session::new(Records::<1>::new(), Asking::new());
         let id = PacketId::FIRST;
         let wrong = Err(Violation::WrongAcknowledgement);
         assert_eq!(session.answered(id, Request::Subscribe, 1), wrong);

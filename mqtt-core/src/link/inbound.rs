@@ -360,31 +360,33 @@ impl<S: Store, R: Requests> Link<S, R> {
         out: &mut impl Sink,
         event: Place<'_, E>,
     ) -> Result<Taken, Error> {
-        let Some(mut incoming) = self.incoming else { return Ok(Taken::Done) };
-        let Part::Rest(fate) = incoming.part else {
-            return self.pass_head(incoming, input, out);
+        let Some(Incoming { arrival, size, remaining, part }) = self.incoming else {
+            return Ok(Taken::Done);
+        };
+        let Part::Rest(fate) = part else {
+            return self.pass_head(part, size, input, out);
         };
         // It ends where it can be answered, or the answer be remembered.
-        let stuck = incoming.arrival.is_some()
-            && self.room(out) < ACK_WITH_REASON
-            && self.session.is_full();
-        let wanted = incoming.remaining.saturating_sub(stuck.into());
+        let stuck = arrival.is_some() && self.room(out) < ACK_WITH_REASON && self.session.is_full();
+        let wanted = remaining.saturating_sub(stuck.into());
         let len = input.len().min(wanted as usize);
         let (bytes, rest) = input.split_at_checked(len).unwrap_or((input, &[]));
-        incoming.remaining -= len as u32;
-        let ended = incoming.remaining == 0 && !stuck;
+        let remaining = remaining - len as u32;
+        let ended = remaining == 0 && !stuck;
         if bytes.is_empty() && !ended {
-            let waits = stuck && (incoming.remaining == 0 || !input.is_empty());
+            let waits = stuck && (remaining == 0 || !input.is_empty());
             return Ok(if waits { Taken::Later } else { Taken::More });
         }
         if ended {
-            self.end(incoming.arrival, fate, out)?;
+            self.end(arrival, fate, out)?;
+            self.incoming = None;
+        } else if let Some(incoming) = &mut self.incoming {
+            incoming.remaining = remaining;
         }
-        self.incoming = (!ended).then_some(incoming);
         *input = rest;
         *event = match fate {
-            Fate::Deliver => Some(Event::Payload { bytes, remaining: incoming.remaining }.into()),
-            Fate::Skip if ended => Some(Event::Skipped { size: incoming.size }.into()),
+            Fate::Deliver => Some(Event::Payload { bytes, remaining }.into()),
+            Fate::Skip if ended => Some(Event::Skipped { size }.into()),
             _ => None,
         };
         Ok(if event.is_some() { Taken::Event } else { Taken::Done })
@@ -393,17 +395,19 @@ impl<S: Store, R: Requests> Link<S, R> {
     /// Passes over the head of a message that is being skipped, up to its identifier.
     fn pass_head(
         &mut self,
-        mut incoming: Incoming,
+        part: Part,
+        size: u32,
         input: &mut &[u8],
         out: &impl Sink,
     ) -> Result<Taken, Error> {
         let before = *input;
-        let part = match incoming.part {
+        let mut arrival = None;
+        let part = match part {
             Part::TopicLength(qos) => {
                 let Some(len) = input.split_off(..2) else { return Ok(Taken::More) };
                 let remaining = len.iter().fold(0, |len, byte| len << 8 | u32::from(*byte));
                 let identifier = if qos == QoS::AtMostOnce { 0 } else { 2 };
-                if 2 + remaining + identifier > incoming.size {
+                if 2 + remaining + identifier > size {
                     return Err(DecodeError::Truncated.into());
                 }
                 Part::Topic { remaining, qos }
@@ -429,13 +433,16 @@ impl<S: Store, R: Requests> Link<S, R> {
                     Admission::Later => return Ok(Taken::Later),
                 };
                 *input = rest;
-                incoming.arrival = Some(self.arrival(id, qos));
+                arrival = Some(self.arrival(id, qos));
                 Part::Rest(fate)
             }
-            Part::Rest(_) => incoming.part,
+            Part::Rest(_) => part,
         };
-        let remaining = incoming.remaining - (before.len() - input.len()) as u32;
-        self.incoming = Some(Incoming { remaining, part, ..incoming });
+        if let Some(incoming) = &mut self.incoming {
+            incoming.arrival = arrival;
+            incoming.remaining -= (before.len() - input.len()) as u32;
+            incoming.part = part;
+        }
         Ok(Taken::Done)
     }
 

@@ -320,7 +320,7 @@ impl<S: Store, R: Requests> Link<S, R> {
             let id = unsent.id;
             let (head, payload) = unsent.packet;
             let len = head.len() + payload.len();
-            if len == 0 {
+            let refusal = if len == 0 {
                 if self.asked != Some(id) {
                     (self.asked, self.declined) = (Some(id), false);
                     return Resent::Event(Event::Resend(id));
@@ -328,24 +328,25 @@ impl<S: Store, R: Requests> Link<S, R> {
                 if !self.declined {
                     return Resent::Waiting;
                 }
-            }
-            let verdict = match unsent.read(version, identifies).map(|(header, ..)| header) {
-                _ if len == 0 => Err(ReasonCode::UnspecifiedError),
-                None => Err(ReasonCode::ImplementationSpecificError),
-                Some(header) if (header.flags >> 1 & 3) > limits.maximum_qos as u8 => {
-                    Err(ReasonCode::QoSNotSupported)
+                Some(ReasonCode::UnspecifiedError)
+            } else {
+                match unsent.read(version, identifies) {
+                    None => Some(ReasonCode::ImplementationSpecificError),
+                    Some((header, ..)) if (header.flags >> 1 & 3) > limits.maximum_qos as u8 => {
+                        Some(ReasonCode::QoSNotSupported)
+                    }
+                    Some((header, ..)) if header.flags & 1 != 0 && !limits.retain_available => {
+                        Some(ReasonCode::RetainNotSupported)
+                    }
+                    _ if len > limits.maximum_packet_size as usize
+                        || len + MIN_SINK > out.capacity() =>
+                    {
+                        Some(ReasonCode::PacketTooLarge)
+                    }
+                    _ => None,
                 }
-                Some(header) if header.flags & 1 != 0 && !limits.retain_available => {
-                    Err(ReasonCode::RetainNotSupported)
-                }
-                _ if len > limits.maximum_packet_size as usize
-                    || len + MIN_SINK > out.capacity() =>
-                {
-                    Err(ReasonCode::PacketTooLarge)
-                }
-                _ => Ok(()),
             };
-            if let Err(reason) = verdict {
+            if let Some(reason) = refusal {
                 self.asked = None;
                 if self.session.give_up(id, reason) {
                     return Resent::Event(Event::Dropped(id, reason));
