@@ -196,7 +196,7 @@ async fn abort(socket: &mut TcpSocket<'_>) {
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum Error {
-    /// The name could not be resolved.
+    /// The name could not be resolved: there is none, or the name server has been silent for ten seconds.
     Dns(dns::Error),
     /// The name has no address.
     NoAddress,

@@ -3,6 +3,7 @@
 mod broker;
 mod ends;
 mod handles;
+mod names;
 mod publishing;
 mod resilience;
 mod serial;

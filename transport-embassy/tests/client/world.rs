@@ -32,6 +32,9 @@ use transport_embassy::{
 
 const MTU: usize = 1514;
 
+/// Where the broker is, and the name server.
+pub(crate) const SERVER: Ipv4Address = Ipv4Address::new(10, 0, 0, 2);
+
 /// What the clients of the tests have.
 pub(crate) struct Mqtt;
 
@@ -93,7 +96,8 @@ type Device = channel::Device<'static, MTU>;
 
 fn stack(device: Device, host: u8) -> (Stack<'static>, embassy_net::Runner<'static, Device>) {
     let address = Ipv4Cidr::new(Ipv4Address::new(10, 0, 0, host), 24);
-    let config = StaticConfigV4 { address, gateway: None, dns_servers: Default::default() };
+    let mut config = StaticConfigV4 { address, gateway: None, dns_servers: Default::default() };
+    config.dns_servers.push(SERVER).unwrap();
     let resources = Box::leak(Box::new(StackResources::<16>::new()));
     embassy_net::new(device, Config::ipv4_static(config), resources, u64::from(host))
 }
@@ -129,8 +133,12 @@ impl World {
 
     /// Connects a client to the server.
     pub(crate) fn tcp(&self) -> Tcp<'static> {
-        let address = IpAddress::v4(10, 0, 0, 2);
-        Tcp::new(self.client, address, 1883, leak(2048), leak(2048))
+        Tcp::new(self.client, IpAddress::Ipv4(SERVER), 1883, leak(2048), leak(2048))
+    }
+
+    /// Connects a client to the server that has this name.
+    pub(crate) fn tcp_to(&self, name: &'static str) -> Tcp<'static> {
+        Tcp::new(self.client, name, 1883, leak(2048), leak(2048))
     }
 
     /// Where the server's clients come in.
