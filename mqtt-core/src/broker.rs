@@ -19,7 +19,7 @@ mod session;
 mod statistics;
 mod subscribing;
 
-use core::fmt;
+use core::{fmt, num::NonZeroU32};
 
 use crate::{
     error::Error,
@@ -223,7 +223,7 @@ impl core::error::Error for Full {}
 #[derive(Debug)]
 pub struct Connection {
     /// Which one it is of those that have had its place.
-    generation: u32,
+    generation: NonZeroU32,
     state: State,
     /// The host has been asked, and will know later.
     asked: bool,
@@ -418,7 +418,7 @@ impl<M: Memory> Broker<M> {
     pub fn open(&mut self, now: Instant) -> Result<ConnectionId, Full> {
         let until = now + u64::from(self.config.connect_timeout);
         let state = State::Handshake { until: Some(until), seen: 0 };
-        let generation = self.opened.wrapping_add(1);
+        let generation = NonZeroU32::new(self.opened.wrapping_add(1)).unwrap_or(NonZeroU32::MIN);
         let connection = Connection { generation, state, asked: false, decided: None };
         let slowest = self.handshakes.first().map(|(_, place)| place);
         let Ok(place) = self.connections.insert(connection) else {
@@ -432,7 +432,7 @@ impl<M: Memory> Broker<M> {
             self.connections.remove(place);
             return Err(Full);
         }
-        self.opened = generation;
+        self.opened = generation.get();
         self.handshakes.set(place, tick_after(until));
         Ok(ConnectionId { place, generation })
     }

@@ -2,10 +2,12 @@
 
 mod handshake;
 
+use core::num::NonZeroU32;
+
 use crate::{
     error::{DecodeError, Error, PublishError, SendError, Violation},
     event::{Event, Receipt},
-    link::{Config, Limits, Link, Place, Taken},
+    link::{Config, Limits, Link, Pinging, Place, Taken},
     reason::ReasonCode,
     session::{Asking, Request},
     sink::{MIN_SINK, Sink},
@@ -55,14 +57,14 @@ use crate::{
 /// ```
 #[derive(Debug)]
 pub struct Client<S> {
-    link: Link<S, Asking>,
+    link: Link<S, Pinging>,
     state: State,
     /// Whether the session, as CONNECT asked for it, ends with the connection.
     expires: bool,
     /// Seconds, as asked for and then as agreed.
     keep_alive: u16,
     /// The method of enhanced authentication, by its hash; `None` without.
-    method: Option<u32>,
+    method: Option<NonZeroU32>,
     /// Whether the next AUTH is ours.
     must_authenticate: bool,
     /// The session was discarded here, and no server has confirmed that it was there.
@@ -89,7 +91,7 @@ impl<S> Client<S> {
     /// A client with other than the default [`Config`].
     pub const fn with_config(version: Version, store: S, config: Config) -> Self {
         Self {
-            link: Link::new(version, store, Asking::new(), config),
+            link: Link::new(version, store, Pinging::new(), Asking::new(), config),
             state: State::Closed,
             expires: true,
             keep_alive: 0,
@@ -502,7 +504,7 @@ impl<S: Store> Client<S> {
         event: Place<'_, Event<'b>>,
     ) -> Result<Taken, Error> {
         header.check_length(self.link.version)?;
-        if header.packet_len() <= self.link.config.whole {
+        if header.packet_len() <= self.link.config.whole() {
             return Ok(Taken::More);
         }
         if header.packet_type != PacketType::Publish {

@@ -101,6 +101,8 @@ pub mod client;
 pub mod error;
 pub mod event;
 mod hash;
+#[cfg(feature = "alloc")]
+mod inline;
 mod link;
 pub mod reason;
 pub mod router;
@@ -110,7 +112,6 @@ pub mod sink;
 mod slice;
 pub mod store;
 pub mod time;
-mod timer;
 pub mod topic;
 pub mod wire;
 

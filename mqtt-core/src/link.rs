@@ -4,20 +4,23 @@
 //! the [`Session`], and keeps the clock. It knows no role; handshake and requests are left to the
 //! machine around it.
 
+use core::num::NonZeroU32;
+
 use crate::{
-    error::{Error, Violation, WriteError},
+    error::{Violation, WriteError},
     session::{Requests, Session},
     sink::{MIN_SINK, Sink},
     store::Store,
     time::Instant,
-    timer::{Timer, TimerTable},
-    wire::{self, Bare, Encode, Header, PacketType, QoS, SMALL, Text, Version, Writer},
+    wire::{self, Encode, Header, QoS, SMALL, Text, Version, Writer},
 };
 
+mod asking;
 mod inbound;
 mod outbound;
 mod serving;
 
+pub(crate) use asking::Pinging;
 use outbound::ACK_WITH_REASON;
 
 /// Who says that a message has been taken.
@@ -135,9 +138,10 @@ impl Limits {
 }
 
 /// FNV-1a, to compare a name that is not kept.
-pub(crate) fn fingerprint(text: Text<'_>) -> u32 {
+pub(crate) fn fingerprint(text: Text<'_>) -> NonZeroU32 {
     let step = |hash: u32, &byte: &u8| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
-    text.as_bytes().iter().fold(0x811c_9dc5, step)
+    let hash = text.as_bytes().iter().fold(0x811c_9dc5, step);
+    NonZeroU32::new(hash).unwrap_or(NonZeroU32::MAX)
 }
 
 /// What became of a packet at the front of the input.
@@ -157,90 +161,150 @@ pub(crate) enum Taken {
 /// would copy it.
 pub(crate) type Place<'p, E> = &'p mut Option<E>;
 
+/// What one of the roles alone has to remember of a connection: nothing by default.
+pub(crate) trait Role {
+    type Requests: Requests;
+
+    /// Whether publishes may have subscription identifiers, which are for clients.
+    const IDENTIFIES: bool;
+
+    /// A connection begins, or ends.
+    fn reset(&mut self) {}
+
+    /// A packet has been written.
+    fn sent(&mut self, now: Instant) {
+        let _ = now;
+    }
+
+    /// Something has been written that is given its time by a [`stamp`](Self::stamp).
+    fn wrote(&mut self) {}
+
+    fn stamp(&mut self, now: Instant) {
+        let _ = now;
+    }
+
+    /// The peer has given a sign of life.
+    fn heard(&mut self) {}
+
+    /// A payload of so many bytes is to leave in pieces.
+    fn owe(&mut self, len: usize) {
+        let _ = len;
+    }
+
+    /// How many bytes are owed of it.
+    fn owed(&self) -> usize {
+        0
+    }
+}
+
+/// A server's.
+impl Role for () {
+    type Requests = ();
+
+    const IDENTIFIES: bool = true;
+}
+
+/// A [`Config`] in fewer bytes.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    /// No packet is longer than this can say.
+    whole: u32,
+    pub(crate) handshake_timeout: u32,
+    pub(crate) assumed_receive_maximum: u16,
+    acknowledgement: Acknowledgement,
+    overrun: Overrun,
+    topic_aliases: bool,
+}
+
+impl Settings {
+    const fn new(config: Config) -> Self {
+        let whole = if config.whole < Config::MIN_WHOLE { Config::MIN_WHOLE } else { config.whole };
+        Self {
+            whole: if whole > u32::MAX as usize { u32::MAX } else { whole as u32 },
+            handshake_timeout: config.handshake_timeout,
+            assumed_receive_maximum: config.assumed_receive_maximum,
+            acknowledgement: config.acknowledgement,
+            overrun: config.overrun,
+            topic_aliases: config.topic_aliases,
+        }
+    }
+
+    /// See [`Config::whole`].
+    pub(crate) const fn whole(&self) -> usize {
+        self.whole as usize
+    }
+}
+
 /// See the [module](self).
 ///
 /// The compiler would put the fields of one byte behind a store of any length. Near the front they
 /// are reached by short instructions, and those that are often touched share a cache line.
 #[derive(Debug)]
 #[repr(C)]
-pub(crate) struct Link<S, R> {
+pub(crate) struct Link<S, R: Role> {
     pub(crate) version: Version,
-    /// Whether something has been written since that has no time yet.
-    wrote: bool,
-    /// A PINGREQ has been due, and nothing has been heard since.
-    pinged: bool,
-    /// There was no room for it yet.
-    ping_owed: bool,
     /// Something may have to be sent that no packet asks for: answers and publishes held back.
     due: bool,
     /// It has declined.
     declined: bool,
-    /// Whether publishes may have subscription identifiers, which are for clients.
-    pub(crate) identifies: bool,
     /// It left packets that wait for the application, not for room: the peer is not to blame for its
     /// silence.
     stalled: bool,
     /// A resend that the application has been asked for.
     asked: Option<wire::PacketId>,
     inbound_alias_maximum: u16,
+    role: R,
     pub(crate) limits: Limits,
     /// What we have told that we take.
     maximum_packet_size: u32,
-    /// How many bytes are owed of a payload that leaves in pieces.
-    outgoing: usize,
-    /// How many were at the last poll.
-    outgoing_before: usize,
     /// How much input the last poll left.
-    unread: usize,
+    unread: u32,
     /// A message that arrives in pieces.
     incoming: Option<inbound::Incoming>,
-    pub(crate) config: Config,
-    pub(crate) timers: TimerTable,
-    last_sent: Instant,
+    pub(crate) config: Settings,
+    /// Seconds; 0 for none.
+    keep_alive: u16,
+    /// When the peer's part of the handshake is due.
+    handshake: Instant,
     last_received: Instant,
-    pub(crate) session: Session<S, R>,
-    /// Milliseconds; 0 for none.
-    keep_alive: u32,
+    pub(crate) session: Session<S, R::Requests>,
 }
 
-impl<S, R: Requests> Link<S, R> {
-    pub(crate) const fn new(version: Version, store: S, requests: R, mut config: Config) -> Self {
-        if config.whole < Config::MIN_WHOLE {
-            config.whole = Config::MIN_WHOLE;
-        }
+impl<S, R: Role> Link<S, R> {
+    pub(crate) const fn new(
+        version: Version,
+        store: S,
+        role: R,
+        requests: R::Requests,
+        config: Config,
+    ) -> Self {
         Self {
             session: Session::new(store, requests),
+            role,
             version,
-            config,
+            config: Settings::new(config),
             limits: Limits::NONE,
-            timers: TimerTable::new(),
-            last_sent: Instant::from_millis(0),
-            wrote: false,
+            handshake: Instant::NEVER,
             last_received: Instant::from_millis(0),
             keep_alive: 0,
             maximum_packet_size: u32::MAX,
             inbound_alias_maximum: 0,
             incoming: None,
-            outgoing: 0,
-            outgoing_before: 0,
-            pinged: false,
-            ping_owed: false,
             due: false,
             asked: None,
             declined: false,
             unread: 0,
-            identifies: false,
             stalled: false,
         }
     }
 }
 
-impl<S: Store, R: Requests> Link<S, R> {
+impl<S: Store, R: Role> Link<S, R> {
     /// How many publishes and topic aliases of the peer's there is room for, with or without what an
     /// earlier connection has left. Before 5.0 the peer cannot be told that there is less than usual.
     pub(crate) fn places(&mut self, resumed: bool) -> (u16, u16) {
         let store = self.session.store_mut();
-        let aliases = store.inbound_aliases().map_or(0, |aliases| aliases.maximum());
+        let aliases = store.inbound_alias_maximum();
         let carried = if resumed && self.version.is_v5() { store.arrivals() as u16 } else { 0 };
         (store.capacity().arrivals.saturating_sub(carried).max(1), aliases)
     }
@@ -258,8 +322,9 @@ impl<S: Store, R: Requests> Link<S, R> {
         self.session.open(clean, receive_maximum);
         self.maximum_packet_size = maximum_packet_size.unwrap_or(u32::MAX);
         self.inbound_alias_maximum = inbound_alias_maximum;
-        (self.last_sent, self.last_received) = (now, now);
-        self.timers.arm(Timer::Handshake, now + u64::from(self.config.handshake_timeout));
+        self.role.sent(now);
+        self.last_received = now;
+        self.await_step(now);
     }
 
     /// The peer has accepted the connection: publishes may flow.
@@ -269,10 +334,25 @@ impl<S: Store, R: Requests> Link<S, R> {
             return Err(Violation::MaximumPacketSize);
         }
         self.session.set_send_maximum(limits.receive_maximum);
-        self.keep_alive = u32::from(keep_alive) * 1_000;
-        self.timers.disarm(Timer::Handshake);
+        self.keep_alive = keep_alive;
+        self.step_taken();
         self.due = true;
         Ok(())
+    }
+
+    /// A step of the handshake is the peer's, and has to come in time.
+    pub(crate) fn await_step(&mut self, now: Instant) {
+        self.handshake = now + u64::from(self.config.handshake_timeout);
+    }
+
+    /// It has come, and the next one is ours.
+    pub(crate) fn step_taken(&mut self) {
+        self.handshake = Instant::NEVER;
+    }
+
+    /// Whether it has not come in time.
+    fn is_late(&self, now: Instant) -> bool {
+        self.handshake.has_come(now)
     }
 
     /// The connection has ended.
@@ -283,14 +363,10 @@ impl<S: Store, R: Requests> Link<S, R> {
 
     fn reset(&mut self) {
         self.limits = Limits::NONE;
-        self.timers = TimerTable::new();
+        self.role.reset();
+        self.handshake = Instant::NEVER;
         self.keep_alive = 0;
         self.incoming = None;
-        self.outgoing = 0;
-        self.outgoing_before = 0;
-        self.wrote = false;
-        self.pinged = false;
-        self.ping_owed = false;
         self.due = false;
         self.asked = None;
         self.declined = false;
@@ -301,7 +377,7 @@ impl<S: Store, R: Requests> Link<S, R> {
     /// How many bytes the machine itself may write now.
     #[cfg_attr(target_pointer_width = "32", inline(never))]
     fn room(&self, out: &impl Sink) -> usize {
-        if self.outgoing > 0 { 0 } else { out.room() }
+        if self.role.owed() > 0 { 0 } else { out.room() }
     }
 
     /// Whether the input begins with a packet that the peer must not send, for its length.
@@ -342,13 +418,13 @@ impl<S: Store, R: Requests> Link<S, R> {
         let len = wire::packet_len(remaining_length)?;
         self.check_room(len, len + reserve, out)?;
         let span = out.span(len).ok_or(WriteError::NoRoom)?;
-        self.last_sent = now;
+        self.role.sent(now);
         Ok(Writer::begin(first_byte, remaining_length, span))
     }
 
     /// Whether a packet of `len` bytes may be written, for which `room` bytes are needed.
     fn check_room(&self, len: usize, room: usize, out: &impl Sink) -> Result<(), WriteError> {
-        if self.outgoing > 0 {
+        if self.role.owed() > 0 {
             return Err(WriteError::Streaming);
         }
         if len > self.limits.maximum_packet_size as usize || room > out.capacity() {
@@ -362,7 +438,7 @@ impl<S: Store, R: Requests> Link<S, R> {
 
     /// Begins a poll: bytes that were not there before are a sign of life.
     pub(crate) fn hear(&mut self, now: Instant, available: usize) {
-        if available > self.unread || self.stalled {
+        if available > self.unread as usize || self.stalled {
             self.stalled = false;
             self.heard(now);
         }
@@ -370,7 +446,7 @@ impl<S: Store, R: Requests> Link<S, R> {
 
     /// How much of the input was not there at the last poll.
     pub(crate) const fn fresh(&self, available: usize) -> usize {
-        available.saturating_sub(self.unread)
+        available.saturating_sub(self.unread as usize)
     }
 
     /// Whether the last poll left packets that wait for the application.
@@ -381,107 +457,23 @@ impl<S: Store, R: Requests> Link<S, R> {
     /// A packet has been taken.
     pub(crate) fn heard(&mut self, now: Instant) {
         self.last_received = now;
-        self.pinged = false;
-        self.timers.disarm(Timer::Silence);
+        self.role.heard();
     }
 
     /// Ends whatever may have written acknowledgements, which are given no time each.
-    pub(crate) const fn stamp(&mut self, now: Instant) {
-        if self.wrote {
-            self.wrote = false;
-            self.last_sent = now;
-        }
+    pub(crate) fn stamp(&mut self, now: Instant) {
+        self.role.stamp(now);
     }
 
     /// Ends a poll that leaves so much input.
     pub(crate) const fn leave(&mut self, unread: usize) {
-        self.unread = unread;
+        self.unread = if unread > u32::MAX as usize { u32::MAX } else { unread as u32 };
     }
 
     /// The poll stops short of its input. If that is for want of room, it is the peer who takes
     /// nothing.
     pub(crate) fn stall(&mut self, out: &impl Sink) {
-        let least = if self.outgoing > 0 { MIN_SINK + 1 } else { ACK_WITH_REASON };
+        let least = if self.role.owed() > 0 { MIN_SINK + 1 } else { ACK_WITH_REASON };
         self.stalled = out.room() >= least;
-    }
-
-    /// When a PINGREQ is due: one keep alive after the last packet either way. Not in the middle of a
-    /// payload, where there is no place for one.
-    fn ping_due(&self) -> Option<Instant> {
-        let idle = self.last_sent.min(self.last_received);
-        let asked = self.pinged || self.ping_owed;
-        let possible = self.keep_alive > 0 && self.outgoing == 0 && !asked;
-        possible.then(|| idle + u64::from(self.keep_alive))
-    }
-
-    /// Sends a PINGREQ if it is due [MQTT-3.1.2-20]. If there is no room for it, it leaves when there
-    /// is; but the peer's silence counts from now on, for it may be the one who takes nothing.
-    #[inline]
-    pub(crate) fn ping(&mut self, now: Instant, out: &mut impl Sink) {
-        if self.outgoing != self.outgoing_before {
-            self.stream(now);
-        } else if self.ping_owed && self.outgoing == 0
-            || self.ping_due().is_some_and(|due| due <= now)
-        {
-            self.pinged = true;
-            let owed = self.send(now, &Bare(PacketType::PingReq), 0, out).is_err();
-            if self.ping_owed && !owed {
-                self.timers.disarm(Timer::Silence); // it is asked only now
-            }
-            self.ping_owed = owed;
-        }
-    }
-
-    /// A payload moves on: while it does, the peer is alive, and has nothing to say.
-    #[cold]
-    fn stream(&mut self, now: Instant) {
-        self.outgoing_before = self.outgoing;
-        self.last_sent = now;
-        self.heard(now);
-    }
-
-    /// Judges the peer's silence, once all of its complete packets have been taken: half a keep
-    /// alive after a PINGREQ; one and a half without progress of a payload that it does not take.
-    #[inline]
-    pub(crate) fn judge(&mut self, now: Instant, out: &impl Sink) -> Result<(), Error> {
-        if self.timers.has_expired(Timer::Handshake, now) {
-            return Err(Error::HandshakeTimeout);
-        }
-        if (self.pinged || self.ping_owed || self.outgoing > 0) && self.keep_alive > 0 {
-            return self.doubt(now, out);
-        }
-        Ok(())
-    }
-
-    /// Counts the peer's silence from the first poll that has nothing else to do: before, what asks
-    /// it for a sign of life may not have left. A payload that waits for the application asks
-    /// nothing.
-    #[cold]
-    fn doubt(&mut self, now: Instant, out: &impl Sink) -> Result<(), Error> {
-        let half = u64::from(self.keep_alive / 2);
-        let patience = match self.outgoing {
-            0 => half,
-            _ if out.room() > MIN_SINK => {
-                self.timers.disarm(Timer::Silence);
-                return Ok(());
-            }
-            _ => half + u64::from(self.keep_alive),
-        };
-        let expired = self.timers.has_expired(Timer::Silence, now);
-        if expired && !self.stalled {
-            return Err(Error::KeepAliveTimeout);
-        }
-        if expired || !self.timers.is_armed(Timer::Silence) {
-            self.timers.arm(Timer::Silence, now + patience);
-        }
-        Ok(())
-    }
-
-    /// When the clock alone will make something happen.
-    pub(crate) fn deadline(&self) -> Option<Instant> {
-        match (self.timers.deadline(), self.ping_due()) {
-            (Some(timer), Some(ping)) => Some(timer.min(ping)),
-            (timer, ping) => timer.or(ping),
-        }
     }
 }

@@ -184,14 +184,18 @@ impl Options {
 #[derive(Clone, Copy)]
 pub struct Recipient {
     subscriber: Subscriber,
-    /// An identifier has 28 bits; above them are no local, retain as published, and the QoS.
-    options: u32,
+    options: Packed,
     /// What the router knows it by.
     link: u32,
 }
 
-impl Recipient {
-    const fn new(subscriber: Subscriber, options: Options, link: u32) -> Self {
+/// [`Options`] in a word: an identifier has 28 bits; above them are no local, retain as published, and the
+/// QoS.
+#[derive(Clone, Copy)]
+pub(crate) struct Packed(u32);
+
+impl Packed {
+    pub(crate) const fn new(options: Options) -> Self {
         let identifier = match options.identifier {
             Some(identifier) if identifier <= MAX_IDENTIFIER => identifier,
             _ => 0,
@@ -199,7 +203,25 @@ impl Recipient {
         let flags = (options.qos as u32) << 30
             | (options.retain_as_published as u32) << 29
             | (options.no_local as u32) << 28;
-        Self { subscriber, options: identifier | flags, link }
+        Self(identifier | flags)
+    }
+
+    #[inline]
+    pub(crate) fn options(self) -> Options {
+        let Self(packed) = self;
+        let identifier = packed & MAX_IDENTIFIER;
+        Options {
+            qos: QoS::from_u8((packed >> 30) as u8).unwrap_or_default(),
+            no_local: packed & 1 << 28 != 0,
+            retain_as_published: packed & 1 << 29 != 0,
+            identifier: (identifier != 0).then_some(identifier),
+        }
+    }
+}
+
+impl Recipient {
+    const fn new(subscriber: Subscriber, options: Options, link: u32) -> Self {
+        Self { subscriber, options: Packed::new(options), link }
     }
 
     /// Who.
@@ -210,13 +232,7 @@ impl Recipient {
     /// How.
     #[inline]
     pub fn options(&self) -> Options {
-        let identifier = self.options & MAX_IDENTIFIER;
-        Options {
-            qos: QoS::from_u8((self.options >> 30) as u8).unwrap_or_default(),
-            no_local: self.options & 1 << 28 != 0,
-            retain_as_published: self.options & 1 << 29 != 0,
-            identifier: (identifier != 0).then_some(identifier),
-        }
+        self.options.options()
     }
 
     /// Puts other options in place of those that it returns.

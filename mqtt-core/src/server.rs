@@ -122,7 +122,7 @@ pub struct Peer<S> {
     /// Whether the next AUTH is the client's.
     awaits_auth: bool,
     /// The number of bytes of the packet that was taken last.
-    taken: usize,
+    taken: u32,
     /// How many bytes have come since the client last showed that it lives, as far as it matters.
     trickled: u16,
 }
@@ -148,8 +148,7 @@ impl<S> Peer<S> {
 
     /// One with other than the default [`Config`].
     pub const fn with_config(store: S, config: Config) -> Self {
-        let mut link = Link::new(ANY, store, (), config);
-        link.identifies = true;
+        let link = Link::new(ANY, store, (), (), config);
         let (state, asked) = (State::Closed, Asked::NOTHING);
         let maximum_qos = QoS::ExactlyOnce;
         Self { link, state, asked, maximum_qos, awaits_auth: false, taken: 0, trickled: 0 }
@@ -442,7 +441,7 @@ impl<S: Store> Peer<S> {
         };
         let taken = self.dispatch(now, header, body, out, request)?;
         if taken != Taken::Later {
-            self.taken = input.len() - rest.len();
+            self.taken = (input.len() - rest.len()) as u32;
             *input = rest;
             self.heard(now);
         }
@@ -498,7 +497,7 @@ impl<S: Store> Peer<S> {
         request: Place<'_, Request<'b>>,
     ) -> Result<Taken, Error> {
         header.check_length(self.link.version)?;
-        if header.packet_len() <= self.link.config.whole {
+        if header.packet_len() <= self.link.config.whole() {
             return Ok(Taken::More);
         }
         if header.packet_type != PacketType::Publish {
@@ -570,7 +569,7 @@ impl<S: Store> Peer<S> {
         let disconnect = Disconnect::read(self.link.version, body)?;
         let properties = disconnect.properties;
         let revived = properties.session_expiry_interval().is_some_and(|expiry| expiry > 0)
-            && self.asked.session_expiry_interval == 0;
+            && self.asked.is_transient;
         if revived || properties.server_reference().is_some() {
             return Err(Violation::Property.into());
         }

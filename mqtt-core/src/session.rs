@@ -176,7 +176,7 @@ pub(crate) struct Session<S, R> {
     /// Counts arrivals, so that receipts can be told apart.
     arrived: u32,
     /// How many arrivals of earlier connections have not been heard of on this one.
-    carried: usize,
+    carried: u32,
     /// Whether there has been a connection.
     opened: bool,
     next_id: PacketId,
@@ -235,18 +235,13 @@ impl<S: Store, R: Requests> Session<S, R> {
         if clean {
             self.store.clear();
         }
-        self.carried = self.store.arrivals();
+        self.carried = self.store.arrivals() as u32;
         self.forget_aliases();
     }
 
     /// Topic aliases are the connection's.
     pub(crate) fn forget_aliases(&mut self) {
-        if let Some(aliases) = self.store.inbound_aliases() {
-            aliases.clear();
-        }
-        if let Some(aliases) = self.store.outbound_aliases() {
-            aliases.clear();
-        }
+        self.store.clear_aliases();
     }
 
     /// The peer has accepted the connection and takes `send_maximum` publishes.
@@ -350,7 +345,7 @@ impl<S: Store, R: Requests> Session<S, R> {
 
     /// Whether as many incoming messages are unfinished as the peer may send on this connection.
     pub(crate) fn is_receive_full(&self) -> bool {
-        self.store.arrivals().saturating_sub(self.carried) >= self.receive_maximum.into()
+        self.store.arrivals().saturating_sub(self.carried as usize) >= self.receive_maximum.into()
     }
 
     /// Whether there is no place for another, of these or of those of earlier connections.
@@ -371,13 +366,13 @@ impl<S: Store, R: Requests> Session<S, R> {
             let kept = self.store.push_arrival(arrival);
             return kept.map_err(|_| Violation::ReceiveMaximumExceeded);
         }
-        self.carried -= usize::from(carried);
+        self.carried -= u32::from(carried);
         Ok(())
     }
 
     /// Forgets an arrival: it has come to its end.
     pub(crate) fn forget(&mut self, id: PacketId) {
-        self.carried -= usize::from(self.is_carried(id));
+        self.carried -= u32::from(self.is_carried(id));
         self.store.remove_arrival(id);
     }
 

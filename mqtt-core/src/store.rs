@@ -30,7 +30,7 @@ pub use aliased::Aliased;
 pub(crate) use aliased::table::Name;
 pub use fixed::{Fixed, Records};
 #[cfg(feature = "alloc")]
-pub(crate) use heap::{Boxed, Lazy, boxed};
+pub(crate) use heap::{Boxed, boxed};
 #[cfg(feature = "alloc")]
 pub use heap::{Heap, Limits};
 
@@ -119,6 +119,20 @@ pub trait Store {
     fn inbound_topic(&self, alias: u16) -> Option<Topic<'_>> {
         let _ = alias;
         None
+    }
+
+    /// The highest alias that the peer may set: that of [`inbound_aliases`](Self::inbound_aliases), or 0.
+    fn inbound_alias_maximum(&mut self) -> u16 {
+        self.inbound_aliases().map_or(0, |aliases| aliases.maximum())
+    }
+
+    /// Forgets the topic aliases of both directions.
+    fn clear_aliases(&mut self) {
+        for aliases in [Self::inbound_aliases, Self::outbound_aliases] {
+            if let Some(aliases) = aliases(self) {
+                aliases.clear();
+            }
+        }
     }
 
     /// Where topic aliases that are set for the peer are remembered. None by default: none are set.
@@ -473,6 +487,14 @@ impl<S: Store + ?Sized> Store for &mut S {
 
     fn inbound_topic(&self, alias: u16) -> Option<Topic<'_>> {
         (**self).inbound_topic(alias)
+    }
+
+    fn inbound_alias_maximum(&mut self) -> u16 {
+        (**self).inbound_alias_maximum()
+    }
+
+    fn clear_aliases(&mut self) {
+        (**self).clear_aliases();
     }
 
     fn outbound_aliases(&mut self) -> Option<&mut dyn Aliases> {

@@ -30,6 +30,14 @@ impl Instant {
         Self(NonZeroU64::MIN.saturating_add(millis))
     }
 
+    /// When a timer is due that is not set.
+    pub(crate) const NEVER: Self = Self(NonZeroU64::MAX);
+
+    /// Whether a timer that is due now has come to its end.
+    pub(crate) fn has_come(self, now: Self) -> bool {
+        self <= now && self != Self::NEVER
+    }
+
     /// Milliseconds since the fixed point.
     pub const fn as_millis(self) -> u64 {
         self.0.get() - 1

@@ -44,7 +44,7 @@ fn the_small_broker_is_as_large_as_the_formula_says() {
         messages: usize,
         bytes: usize,
     ) -> usize {
-        clients * (3_600 + 8 * subscriptions)
+        clients * (3_450 + 8 * subscriptions)
             + 28 * subscriptions
             + filters
             + 64 * messages

@@ -158,10 +158,7 @@ impl<M: Memory> Broker<M> {
         if session.expiry == 0 {
             return self.end_session(now, place, host);
         }
-        session.ends = session.end_of(now);
-        if let Some(will) = &mut session.will {
-            will.due = Some(now + u64::from(will.delay) * 1_000);
-        }
+        session.lost = Some(now);
         self.drop_fleeting(place, host);
         self.note_store(place, host);
         self.note_session(place, Haste::None, host);
@@ -189,7 +186,7 @@ impl<M: Memory> Broker<M> {
         self.note_all(place, host);
         let will = self.take_will(place, host);
         let Some(mut session) = self.sessions.remove(place) else { return };
-        self.messages.set_arrived(session.arrivals, 0);
+        self.messages.set_arrived(session.arrivals.into(), 0);
         self.alarms.clear(place);
         self.absent.clear(place);
         let hash = self.names.hash(session.name.as_bytes());
@@ -258,11 +255,11 @@ impl<M: Memory> Broker<M> {
             return self.set_deadline(place);
         }
         let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
-        if is_due(session.ends) {
+        if is_due(session.ends()) {
             self.statistics.sessions_expired += 1;
             return self.end_session(now, place, host);
         }
-        if session.will.is_some_and(|will| is_due(will.due))
+        if is_due(session.will_due())
             && let Some(will) = self.take_will(place, host)
         {
             self.publish_will(now, will, host);
@@ -275,7 +272,7 @@ impl<M: Memory> Broker<M> {
         let Some(session) = self.sessions.get(place) else { return };
         let deadlines = match session.connection {
             Some(_) => [session.peer.deadline(), None],
-            None => [session.ends, session.will.and_then(|will| will.due)],
+            None => [session.ends(), session.will_due()],
         };
         if let Some(due) = deadlines.into_iter().flatten().min() {
             self.wake(place, due);

@@ -17,7 +17,7 @@ use crate::{
     hash::Seed,
     link::{self, Acknowledgement},
     reason::ReasonCode,
-    router::Options,
+    router::{Options, Packed},
     server::{self, Peer},
     store::Name,
     wire::{
@@ -321,7 +321,7 @@ impl<M: Memory> Broker<M> {
         self.set_state(from, State::Open(place));
         let Some(session) = self.sessions.get_mut(place) else { return };
         session.connection = Some(from);
-        session.ends = None;
+        session.lost = None;
         let is_recorded = session.expiry > 0;
         host.notice(&Notice::Connected {
             connection: from,
@@ -403,10 +403,10 @@ impl<M: Memory> Broker<M> {
             arrivals: 0,
             resend: None,
             expiry: 0,
-            ends: None,
+            lost: None,
             will: None,
             stamp: 0,
-            wanted: Options::default(),
+            wanted: Packed::new(Options::default()),
             identified: 0, // it is stamped first
             recorded: false,
         }
@@ -477,7 +477,7 @@ impl<M: Memory> Broker<M> {
             self.messages.insert(&kept(will), Identifiers::NONE, Use::Standing)?;
         let delay = will.properties.will_delay_interval().unwrap_or(0);
         let expiry = will.properties.message_expiry_interval();
-        Some(Will { message, delay, expiry, due: None })
+        Some(Will { message, delay, expiry })
     }
 
     /// A name that no session has.

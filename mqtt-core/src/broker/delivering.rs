@@ -10,7 +10,7 @@ use super::{
 use crate::{
     Instant,
     error::PublishError,
-    router::{GroupId, Match, Options, Recipient, Router, Subscriber},
+    router::{GroupId, Match, Options, Packed, Recipient, Router, Subscriber},
     sink::Sink,
     time::seconds,
     topic::Topic,
@@ -132,7 +132,7 @@ impl<M: Memory> Broker<M> {
                 };
                 let each = |each: &mut dyn FnMut(u32)| each_identifier(identified, last, each);
                 let mut wish = Wish::of(&options, routing.qos, routing.retain, None);
-                if identified.get(last).is_some_and(|last| last.before != NONE) {
+                if identified.get(last as usize).is_some_and(|last| last.before != NONE) {
                     wish.identifiers = Identifiers::Many(&each);
                 }
                 any |= delivering.deliver(subscriber.0, wish, routing, host);
@@ -237,7 +237,7 @@ impl<M: Memory> Broker<M> {
         let expiry = content.seconds_left(now);
         let publish = content.publish(wish.qos, wish.retain);
         let relay = relay(&publish, expiry, wish.identifiers);
-        match session.peer.relay_again(now, id, &relay, host.sink(connection)) {
+        match session.peer.relay_again(id, &relay, host.sink(connection)) {
             Ok(()) => statistics.count_sent(content.payload.len()),
             Err(PublishError::NoRoom) => session.resend = Some(id),
             Err(_) => {
@@ -321,29 +321,31 @@ impl<M: Memory> Delivering<'_, M> {
     fn mark(&mut self, stamp: u32, recipient: &Recipient, identified: &mut M::Identified) {
         let Some(session) = self.sessions.get_mut(recipient.subscriber().0) else { return };
         let options = recipient.options();
+        let mut wanted = options;
         if session.stamp != stamp {
-            (session.stamp, session.wanted, session.identified) = (stamp, options, NONE);
+            (session.stamp, session.identified) = (stamp, NONE);
         } else {
-            let wanted = &mut session.wanted;
-            wanted.qos = wanted.qos.max(options.qos);
-            wanted.retain_as_published |= options.retain_as_published;
-            wanted.identifier = wanted.identifier.or(options.identifier);
+            let before = session.wanted.options();
+            wanted.qos = before.qos.max(options.qos);
+            wanted.retain_as_published |= before.retain_as_published;
+            wanted.identifier = before.identifier.or(options.identifier);
         }
+        session.wanted = Packed::new(wanted);
         if let Some(identifier) = options.identifier
             && identified.push(Identified { identifier, before: session.identified })
         {
-            session.identified = identified.len() - 1;
+            session.identified = identified.len() as u32 - 1;
         }
     }
 
     /// How a session that was found wants the message, once; and the last of its identifiers.
-    fn unmark(&mut self, stamp: u32, subscriber: Subscriber) -> Option<(Options, usize)> {
+    fn unmark(&mut self, stamp: u32, subscriber: Subscriber) -> Option<(Options, u32)> {
         let session = self.sessions.get_mut(subscriber.0)?;
         if session.stamp != stamp {
             return None;
         }
         session.stamp = 0;
-        Some((session.wanted, session.identified))
+        Some((session.wanted.options(), session.identified))
     }
 
     /// Delivers to one member of a group.
@@ -612,19 +614,15 @@ fn relay<'p>(
 #[derive(Clone, Copy, Debug)]
 pub struct Identified {
     identifier: u32,
-    before: usize,
+    before: u32,
 }
 
 /// Where nothing is.
-const NONE: usize = usize::MAX;
+const NONE: u32 = u32::MAX;
 
 /// The last of a session's identifiers, and all before it.
-fn each_identifier(
-    identified: &impl Queue<Identified>,
-    mut last: usize,
-    each: &mut dyn FnMut(u32),
-) {
-    while let Some(Identified { identifier, before }) = identified.get(last).copied() {
+fn each_identifier(identified: &impl Queue<Identified>, mut last: u32, each: &mut dyn FnMut(u32)) {
+    while let Some(Identified { identifier, before }) = identified.get(last as usize).copied() {
         each(identifier);
         last = before;
     }
@@ -646,7 +644,7 @@ impl<M: Memory> Session<M> {
             return Outcome::Dropped;
         };
         let publish = content.publish(wish.qos, wish.retain);
-        match self.peer.relay(now, &relay(&publish, expiry, wish.identifiers), sink) {
+        match self.peer.relay(&relay(&publish, expiry, wish.identifiers), sink) {
             Ok(id) => {
                 statistics.count_sent(content.payload.len());
                 Outcome::Sent(id)

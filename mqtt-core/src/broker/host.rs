@@ -1,5 +1,7 @@
 //! What a broker asks of whoever drives it.
 
+use core::num::NonZeroU32;
+
 use super::{Haste, Key, Notice};
 use crate::{
     reason::ReasonCode,
@@ -183,7 +185,7 @@ impl Verdict {
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct ConnectionId {
     pub(super) place: u32,
-    pub(super) generation: u32,
+    pub(super) generation: NonZeroU32,
 }
 
 impl ConnectionId {

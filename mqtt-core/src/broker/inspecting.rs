@@ -163,7 +163,7 @@ impl<M: Memory> Session<M> {
             connection: self.connection,
             version: self.peer.version(),
             session_expiry_interval: self.expiry,
-            ends: self.ends,
+            ends: self.ends(),
             has_will: self.will.is_some(),
             in_flight: self.sent,
             waiting: self.waiting,

@@ -75,7 +75,7 @@ pub trait Sealed: Sized {
 /// unacknowledged in either direction and up to [`QUEUE`] on their way or waiting; names of clients
 /// have up to [`CLIENT_ID`] bytes.
 ///
-/// In bytes it is at most `CLIENTS * (3_600 + 8 * SUBSCRIPTIONS) + 28 * SUBSCRIPTIONS + FILTERS +
+/// In bytes it is at most `CLIENTS * (3_450 + 8 * SUBSCRIPTIONS) + 28 * SUBSCRIPTIONS + FILTERS +
 /// 64 * MESSAGES + BYTES + 800`, less where pointers have 32 bits: that is all it ever takes.
 ///
 /// Of `MESSAGES` and `BYTES` three eighths are out of reach of messages that wait, three of retained ones

@@ -71,7 +71,7 @@ impl<M: Memory> Broker<M> {
     /// Whether there is room to remember what has come of this client.
     fn may_arrive(&self, from: Subject) -> bool {
         let session = self.sessions.get(from.session);
-        session.is_none_or(|session| self.messages.may_arrive(session.arrivals))
+        session.is_none_or(|session| self.messages.may_arrive(session.arrivals.into()))
     }
 
     /// Whether the client may, if that is known.

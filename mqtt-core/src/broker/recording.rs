@@ -104,8 +104,8 @@ impl<M: Memory> Session<M> {
     /// Passes on what the store has noted, and how much it keeps.
     pub(super) fn note_store<H: Host>(&mut self, messages: &mut M::Messages, host: &mut H) {
         let arrivals = self.peer.store().arrivals();
-        messages.set_arrived(self.arrivals, arrivals);
-        self.arrivals = arrivals;
+        messages.set_arrived(self.arrivals.into(), arrivals);
+        self.arrivals = arrivals as u16; // each has an identifier
         if !records::<M, H>(host) {
             return;
         }

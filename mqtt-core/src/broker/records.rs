@@ -25,6 +25,7 @@ use super::{
 };
 use crate::{
     Instant,
+    inline::Inline,
     router::{Options, Router, Subscriber},
     sink::Payload,
     store::{Arrival, Flight, Stage, Store},
@@ -252,7 +253,7 @@ impl Broker<Large> {
         if let Some(expiry) = will_expiry {
             to.extend_from_slice(&expiry.to_be_bytes());
         }
-        to.extend_from_slice(name);
+        to.extend_from_slice(name.as_bytes());
         Some(())
     }
 
@@ -397,13 +398,13 @@ impl Broker<Large> {
         if self.find(hash, name).is_some() || self.sessions.get(place).is_some() {
             return Err(RestoreError::Taken);
         }
-        let mut session = self.new_session(name.into(), true);
+        let name = Inline::new(name).map_err(|_| RestoreError::Limit)?;
+        let mut session = self.new_session(name, true);
         let lost = lost.map_or(now, |lost| lost.min(now));
         session.recorded = expiry > 0;
         session.expiry = expiry.min(self.config.session_expiry_maximum);
-        session.ends = session.end_of(lost);
-        session.will =
-            will.map(|will| Will { due: Some(lost + u64::from(will.delay) * 1_000), ..will });
+        session.lost = Some(lost);
+        session.will = will;
         if place as usize >= self.config.sessions || !self.sessions.put(place, session) {
             return Err(RestoreError::Limit);
         }
@@ -462,8 +463,9 @@ impl Broker<Large> {
         let (qos, stage) = (QoS::ExactlyOnce, Stage::AwaitRel);
         let arrival = Arrival { id, qos, stage, number: 0, live: false };
         store.restore_arrival(arrival).map_err(|_| RestoreError::Limit)?;
-        self.messages.set_arrived(session.arrivals, session.arrivals + 1);
-        session.arrivals += 1;
+        let arrivals = store.arrivals();
+        self.messages.set_arrived(session.arrivals.into(), arrivals);
+        session.arrivals = arrivals as u16; // each has an identifier
         Ok(())
     }
 
@@ -600,7 +602,7 @@ impl<'r> Reader<'r> {
             flags => {
                 let (message, delay) = (MessageId(self.u32()?), self.u32()?);
                 let expiry = if flags & WILL_EXPIRES != 0 { Some(self.u32()?) } else { None };
-                Some(Will { message, delay, expiry, due: None })
+                Some(Will { message, delay, expiry })
             }
         };
         let name = Text::new(self.text()?).ok()?.as_bytes();

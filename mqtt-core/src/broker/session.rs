@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     Instant,
-    router::{GroupId, Options},
+    router::{GroupId, Packed},
     server::Peer,
     wire::{PacketId, QoS},
 };
@@ -31,31 +31,31 @@ pub struct Session<M: Sealed> {
     /// None of these expires before.
     pub(super) expires: Option<Instant>,
     /// How many subscriptions it has, and how many bytes their filters.
-    pub(super) subscriptions: usize,
-    pub(super) filter_bytes: usize,
+    pub(super) subscriptions: u32,
+    pub(super) filter_bytes: u32,
     /// Retained messages that are owed for new subscriptions.
     pub(super) replays: M::Replays,
     /// No more of them are looked for before.
     pub(super) rests_until: Instant,
     /// How many unfinished messages that have arrived are known to be kept.
-    pub(super) arrivals: usize,
+    pub(super) arrivals: u16,
     /// A message that is to be sent again when there is room.
     pub(super) resend: Option<PacketId>,
     /// Seconds that it outlives its connection; `u32::MAX` for ever.
     pub(super) expiry: u32,
-    /// When it ends, without a connection.
-    pub(super) ends: Option<Instant>,
+    /// When it has lost its connection, if it has none.
+    pub(super) lost: Option<Instant>,
     pub(super) will: Option<Will>,
     /// The publish that it was found for last, and how it wants that.
     pub(super) stamp: u32,
-    pub(super) wanted: Options,
+    pub(super) wanted: Packed,
     /// Where the last of the identifiers is that its subscriptions have which match.
-    pub(super) identified: usize,
+    pub(super) identified: u32,
     /// All of it is on record, because it outlives its connection.
     pub(super) recorded: bool,
 }
 
-/// A will, and when it is to be published.
+/// A will.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Will {
     pub(super) message: MessageId,
@@ -63,8 +63,6 @@ pub(super) struct Will {
     pub(super) delay: u32,
     /// Seconds that it is worth delivering once it is published.
     pub(super) expiry: Option<u32>,
-    /// When it is to be published, once it is lost.
-    pub(super) due: Option<Instant>,
 }
 
 /// Whose request it is.
@@ -133,9 +131,16 @@ impl<M: Sealed> Session<M> {
         }
     }
 
-    /// When it ends that has been without a connection since then.
-    pub(super) fn end_of(&self, lost: Instant) -> Option<Instant> {
-        (self.expiry < u32::MAX).then(|| lost + u64::from(self.expiry) * 1_000)
+    /// When it ends, without a connection.
+    pub(super) fn ends(&self) -> Option<Instant> {
+        let lost = self.lost.filter(|_| self.expiry < u32::MAX);
+        lost.map(|lost| lost + u64::from(self.expiry) * 1_000)
+    }
+
+    /// When its will is to be published, without a connection.
+    pub(super) fn will_due(&self) -> Option<Instant> {
+        let (lost, will) = self.lost.zip(self.will)?;
+        Some(lost + u64::from(will.delay) * 1_000)
     }
 
     /// Whether what waits begins with a retained message at QoS 0, which a newer one is not to overtake.

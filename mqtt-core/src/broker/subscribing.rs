@@ -138,12 +138,13 @@ impl<M: Memory> Broker<M> {
     /// A session has one subscription more. Whether it may.
     pub(super) fn count_subscription(&mut self, place: u32, filter: Filter<'_>) -> bool {
         let Some(session) = self.sessions.get_mut(place) else { return false };
-        let bytes = session.filter_bytes + filter.as_bytes().len();
-        if session.subscriptions >= self.config.subscriptions || bytes > self.config.filter_bytes {
-            return false;
-        }
-        session.subscriptions += 1;
-        session.filter_bytes = bytes;
+        let within =
+            |count: usize, most: usize| u32::try_from(count).ok().filter(|_| count <= most);
+        let count = within(session.subscriptions as usize + 1, self.config.subscriptions);
+        let bytes = session.filter_bytes as usize + filter.as_bytes().len();
+        let bytes = within(bytes, self.config.filter_bytes);
+        let Some((count, bytes)) = count.zip(bytes) else { return false };
+        (session.subscriptions, session.filter_bytes) = (count, bytes);
         true
     }
 
@@ -154,7 +155,7 @@ impl<M: Memory> Broker<M> {
         }
         if let Some(session) = self.sessions.get_mut(place) {
             session.subscriptions -= 1;
-            session.filter_bytes -= filter.as_bytes().len();
+            session.filter_bytes -= filter.as_bytes().len() as u32;
         }
         self.owe_no_more(place, filter);
         true

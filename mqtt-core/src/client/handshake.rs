@@ -9,7 +9,6 @@ use crate::{
     sink::{MIN_SINK, Sink},
     store::Store,
     time::Instant,
-    timer::Timer,
     wire::{Auth, ConnAck, Connect, Disconnect, Header, PacketType, Properties},
 };
 
@@ -104,8 +103,7 @@ impl<S: Store> Client<S> {
         if self.is_connected() {
             self.state = State::ReAuthenticating;
         } else {
-            let timeout = u64::from(self.link.config.handshake_timeout);
-            self.link.timers.arm(Timer::Handshake, now + timeout);
+            self.link.await_step(now);
         }
         Ok(())
     }
@@ -168,7 +166,7 @@ impl<S: Store> Client<S> {
                 if self.on_auth(body, event)? != ReasonCode::ContinueAuthentication {
                     return Err(Violation::Authentication.into());
                 }
-                self.link.timers.disarm(Timer::Handshake); // until we have answered
+                self.link.step_taken(); // until we have answered
             }
             _ => return Err(Violation::UnexpectedPacket.into()),
         }

@@ -1,11 +1,11 @@
 //! Publishes that arrive, and the acknowledgements that leave for them.
 
-use super::{Acknowledgement, Link, Overrun, Place, Taken, outbound::ACK_WITH_REASON};
+use super::{Acknowledgement, Link, Overrun, Place, Role, Taken, outbound::ACK_WITH_REASON};
 use crate::{
     error::{DecodeError, EncodeError, Error, SendError, Violation},
     event::{Event, Message, Receipt, TopicName},
     reason::ReasonCode,
-    session::{Receiving, Releasing, Requests},
+    session::{Receiving, Releasing},
     sink::Sink,
     store::{Arrival, Stage, Store},
     time::Instant,
@@ -16,7 +16,7 @@ use crate::{
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Incoming {
     /// What it will be answered by, above QoS 0.
-    arrival: Option<Arrival>,
+    arrival: Option<Arriving>,
     /// Its length without the fixed header.
     size: u32,
     /// How much of that is still to come.
@@ -24,12 +24,27 @@ pub(super) struct Incoming {
     part: Part,
 }
 
+/// A message at QoS 1 or 2 that is arriving: its stage is yet to be decided.
+#[derive(Clone, Copy, Debug)]
+struct Arriving {
+    id: PacketId,
+    qos: QoS,
+    number: u32,
+}
+
+impl Arriving {
+    const fn is(self, stage: Stage) -> Arrival {
+        let Self { id, qos, number } = self;
+        Arrival { id, qos, stage, number, live: true }
+    }
+}
+
 /// Which part of it comes next. A head that is too long to be seen whole is passed over piece by
 /// piece, up to the identifier that the acknowledgement needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Part {
     TopicLength(QoS),
-    Topic { remaining: u32, qos: QoS },
+    Topic { remaining: u16, qos: QoS },
     Identifier(QoS),
     Rest(Fate),
 }
@@ -55,7 +70,7 @@ enum Admission {
     Later,
 }
 
-impl<S: Store, R: Requests> Link<S, R> {
+impl<S: Store, R: Role> Link<S, R> {
     /// A PUBLISH that is there, but for what `body` lacks of its payload.
     #[inline]
     pub(crate) fn on_publish<'b, E: From<Event<'b>>>(
@@ -80,7 +95,7 @@ impl<S: Store, R: Requests> Link<S, R> {
             if let Admission::Later = admission {
                 return Ok(Taken::Later);
             }
-            let new = self.arrival(id, publish.qos);
+            let new = self.arriving(id, publish.qos);
             arrival = Some(new);
             match admission {
                 Admission::New => receipt = self.receipt(new),
@@ -152,23 +167,23 @@ impl<S: Store, R: Requests> Link<S, R> {
         if exceeded { Err(Violation::ReceiveMaximumExceeded) } else { Ok(true) }
     }
 
-    /// A new message. Its stage is yet to be decided.
-    fn arrival(&mut self, id: PacketId, qos: QoS) -> Arrival {
-        Arrival { id, qos, stage: Stage::Held, number: self.session.number(), live: true }
+    /// A new message.
+    fn arriving(&mut self, id: PacketId, qos: QoS) -> Arriving {
+        Arriving { id, qos, number: self.session.number() }
     }
 
     /// What the application is to acknowledge it with, if that is left to it.
-    fn receipt(&self, arrival: Arrival) -> Option<Receipt> {
-        let Arrival { id, number, .. } = arrival;
+    fn receipt(&self, Arriving { id, number, .. }: Arriving) -> Option<Receipt> {
         let manual = self.config.acknowledgement == Acknowledgement::Manual;
         manual.then_some(Receipt { id, number })
     }
 
     /// A new message has arrived whole: it is answered, or held until the application does.
-    fn accept(&mut self, arrival: Arrival, out: &mut impl Sink) -> Result<(), Violation> {
+    fn accept(&mut self, arrival: Arriving, out: &mut impl Sink) -> Result<(), Violation> {
+        let arrival = arrival.is(Stage::Held);
         match self.config.acknowledgement {
             Acknowledgement::Automatic => self.answer(arrival, out),
-            Acknowledgement::Manual => self.session.keep(Arrival { stage: Stage::Held, ..arrival }),
+            Acknowledgement::Manual => self.session.keep(arrival),
         }
     }
 
@@ -242,7 +257,11 @@ impl<S: Store, R: Requests> Link<S, R> {
         }
         let first = self.session.store().oldest_unanswered().map(|first| first.id);
         if first == Some(receipt.id) && self.room(out) < ACK_WITH_REASON {
-            return Err(if self.outgoing > 0 { SendError::Streaming } else { SendError::NoRoom });
+            return Err(if self.role.owed() > 0 {
+                SendError::Streaming
+            } else {
+                SendError::NoRoom
+            });
         }
         let answer = Arrival { stage: Stage::Answer(reason), ..arrival };
         self.session.store_mut().set_arrival(answer);
@@ -304,7 +323,7 @@ impl<S: Store, R: Requests> Link<S, R> {
 }
 
 /// In pieces.
-impl<S: Store, R: Requests> Link<S, R> {
+impl<S: Store, R: Role> Link<S, R> {
     pub(crate) const fn is_receiving(&self) -> bool {
         self.incoming.is_some()
     }
@@ -332,7 +351,7 @@ impl<S: Store, R: Requests> Link<S, R> {
     ) -> Result<Taken, Error> {
         let head_len = wire::head_len(self.version, &header, body)?;
         if head_len.is_none_or(|len| len > body.len()) {
-            if input.len() < self.config.whole {
+            if input.len() < self.config.whole() {
                 return Ok(Taken::More);
             }
             if let Some(aliases) = self.session.store_mut().inbound_aliases() {
@@ -405,9 +424,9 @@ impl<S: Store, R: Requests> Link<S, R> {
         let part = match part {
             Part::TopicLength(qos) => {
                 let Some(len) = input.split_off(..2) else { return Ok(Taken::More) };
-                let remaining = len.iter().fold(0, |len, byte| len << 8 | u32::from(*byte));
+                let remaining = len.iter().fold(0, |len, byte| len << 8 | u16::from(*byte));
                 let identifier = if qos == QoS::AtMostOnce { 0 } else { 2 };
-                if 2 + remaining + identifier > size {
+                if 2 + u32::from(remaining) + identifier > size {
                     return Err(DecodeError::Truncated.into());
                 }
                 Part::Topic { remaining, qos }
@@ -415,11 +434,11 @@ impl<S: Store, R: Requests> Link<S, R> {
             Part::Topic { remaining: 0, qos: QoS::AtMostOnce } => Part::Rest(Fate::Skip),
             Part::Topic { remaining: 0, qos } => Part::Identifier(qos),
             Part::Topic { remaining, qos } => {
-                let len = input.len().min(remaining as usize);
+                let len = input.len().min(remaining.into());
                 if input.split_off(..len).is_none_or(<[u8]>::is_empty) {
                     return Ok(Taken::More);
                 }
-                Part::Topic { remaining: remaining - len as u32, qos }
+                Part::Topic { remaining: remaining - len as u16, qos }
             }
             Part::Identifier(qos) => {
                 let Some((&[high, low], rest)) = input.split_first_chunk() else {
@@ -433,7 +452,7 @@ impl<S: Store, R: Requests> Link<S, R> {
                     Admission::Later => return Ok(Taken::Later),
                 };
                 *input = rest;
-                arrival = Some(self.arrival(id, qos));
+                arrival = Some(self.arriving(id, qos));
                 Part::Rest(fate)
             }
             Part::Rest(_) => part,
@@ -449,14 +468,14 @@ impl<S: Store, R: Requests> Link<S, R> {
     /// All of it has arrived: what a message that arrives whole undergoes at once.
     fn end(
         &mut self,
-        arrival: Option<Arrival>,
+        arrival: Option<Arriving>,
         fate: Fate,
         out: &mut impl Sink,
     ) -> Result<(), Violation> {
         let Some(arrival) = arrival else { return Ok(()) };
         match fate {
             Fate::Deliver => self.accept(arrival, out),
-            Fate::Skip => self.answer(arrival, out),
+            Fate::Skip => self.answer(arrival.is(Stage::Held), out),
             Fate::Repeated => self.repeat(arrival.id, out),
         }
     }

@@ -1,12 +1,12 @@
 //! Publishes that leave, and the acknowledgements that come back for them.
 
-use super::{Link, Place, Taken};
+use super::{Link, Place, Role, Taken};
 use crate::{
     error::{EncodeError, Error, PublishError, Violation},
     event::Event,
     reason::ReasonCode,
-    session::{Answer, Requests, Sending},
-    sink::{MIN_SINK, Payload, Sink},
+    session::{Answer, Sending},
+    sink::{MIN_SINK, Sink},
     slice,
     store::{Alias, Flight, Full, Outgoing, Store, Unsent},
     time::Instant,
@@ -17,7 +17,7 @@ use crate::{
 pub(super) const ACK: usize = 4;
 pub(super) const ACK_WITH_REASON: usize = 5;
 
-impl<S: Store, R: Requests> Link<S, R> {
+impl<S: Store, R: Role> Link<S, R> {
     /// Publishes a message; with `streamed` without its payload, which has that length.
     pub(crate) fn publish(
         &mut self,
@@ -27,7 +27,7 @@ impl<S: Store, R: Requests> Link<S, R> {
         out: &mut impl Sink,
     ) -> Result<Option<PacketId>, PublishError> {
         self.check_supported(publish.qos, publish.retain).map_err(PublishError::Unsupported)?;
-        check_properties(publish, self.identifies)?;
+        check_properties(publish, R::IDENTIFIES)?;
         let packet_id = match publish.qos {
             QoS::AtMostOnce => None,
             _ if !self.session.has_quota() => return Err(PublishError::InFlightFull),
@@ -55,7 +55,7 @@ impl<S: Store, R: Requests> Link<S, R> {
             return Err(PublishError::Invalid(EncodeError::Delivery));
         }
         self.check_supported(publish.qos, publish.retain).map_err(PublishError::Unsupported)?;
-        check_properties(publish, self.identifies)?;
+        check_properties(publish, R::IDENTIFIES)?;
         let delivery = Delivery { packet_id: Some(id), dup: true };
         self.transmit(now, &Head { streamed, ..Head::new(delivery, publish) }, false, out)?;
         self.session.store_mut().mark_sent(id);
@@ -109,8 +109,8 @@ impl<S: Store, R: Requests> Link<S, R> {
         }
         let (head, remaining_length, len) = written;
         wire::write(&head, version, remaining_length, len, out);
-        self.outgoing = streamed;
-        self.last_sent = now;
+        self.role.owe(streamed);
+        self.role.sent(now);
         Ok(())
     }
 
@@ -145,23 +145,6 @@ impl<S: Store, R: Requests> Link<S, R> {
             return Err(ReasonCode::RetainNotSupported);
         }
         Ok(())
-    }
-
-    /// Appends the next part of a payload that leaves in pieces, as much as there is room for and
-    /// is owed.
-    pub(crate) fn payload(&mut self, bytes: &[u8], out: &mut impl Sink) -> usize {
-        let len = bytes.len().min(self.outgoing).min(out.room().saturating_sub(MIN_SINK));
-        if let Some(bytes) = bytes.get(..len).filter(|bytes| !bytes.is_empty()) {
-            out.payload(Payload::new(bytes));
-            self.outgoing -= len;
-            self.due |= self.outgoing == 0;
-        }
-        len
-    }
-
-    /// How many bytes of that payload are still owed.
-    pub(crate) const fn payload_owed(&self) -> usize {
-        self.outgoing
     }
 
     /// A PUBACK, PUBREC, PUBREL or PUBCOMP.
@@ -262,7 +245,7 @@ impl<S: Store, R: Requests> Link<S, R> {
         if let Some(span) = out.span(len) {
             wire::write_ack(packet, id, reason, span);
         }
-        self.wrote = true;
+        self.role.wrote();
     }
 
     /// Writes what was held back: answers, releases, publishes to be sent again. Whether an
@@ -273,7 +256,7 @@ impl<S: Store, R: Requests> Link<S, R> {
         out: &mut impl Sink,
         event: Place<'_, E>,
     ) -> bool {
-        self.due && self.outgoing == 0 && self.write_held_back(out, event)
+        self.due && self.role.owed() == 0 && self.write_held_back(out, event)
     }
 
     #[inline(never)]
@@ -315,7 +298,7 @@ impl<S: Store, R: Requests> Link<S, R> {
                 let waiting = self.session.store().unsent_publishes() > 0;
                 return if waiting { Resent::Waiting } else { Resent::All };
             }
-            let (version, limits, identifies) = (self.version, self.limits, self.identifies);
+            let (version, limits) = (self.version, self.limits);
             let Some(unsent) = self.session.store_mut().unsent() else { return Resent::All };
             let id = unsent.id;
             let (head, payload) = unsent.packet;
@@ -330,7 +313,7 @@ impl<S: Store, R: Requests> Link<S, R> {
                 }
                 Some(ReasonCode::UnspecifiedError)
             } else {
-                match unsent.read(version, identifies) {
+                match unsent.read(version, R::IDENTIFIES) {
                     None => Some(ReasonCode::ImplementationSpecificError),
                     Some((header, ..)) if (header.flags >> 1 & 3) > limits.maximum_qos as u8 => {
                         Some(ReasonCode::QoSNotSupported)
@@ -369,7 +352,7 @@ impl<S: Store, R: Requests> Link<S, R> {
                 out.payload(payload);
             }
             self.session.store_mut().mark_sent(id);
-            self.wrote = true;
+            self.role.wrote();
         }
     }
 }

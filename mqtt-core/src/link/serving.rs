@@ -9,7 +9,6 @@ use crate::{
     sink::{MIN_SINK, Sink},
     store::{Arrival, Stage, Store},
     time::Instant,
-    timer::Timer,
     wire::{self, Delivery, Encode, Head, PacketId, QoS, Relay},
 };
 
@@ -17,14 +16,14 @@ impl<S: Store> Link<S, ()> {
     /// When the client has been silent for too long: one and a half times the keep alive
     /// [MQTT-3.1.2-22]. Not while what it sent waits for the application.
     fn silence_due(&self) -> Option<Instant> {
-        let patience = u64::from(self.keep_alive) * 3 / 2;
+        let patience = u64::from(self.keep_alive) * 1_500;
         (patience > 0 && !self.stalled).then(|| self.last_received + patience)
     }
 
     /// Judges the client's silence, once all of its complete packets have been taken.
     #[inline]
     pub(crate) fn judge_client(&self, now: Instant) -> Result<(), Error> {
-        if self.timers.has_expired(Timer::Handshake, now) {
+        if self.is_late(now) {
             return Err(Error::HandshakeTimeout);
         }
         match self.silence_due() {
@@ -33,20 +32,10 @@ impl<S: Store> Link<S, ()> {
         }
     }
 
-    /// A step of the handshake is the client's, and has to come in time.
-    pub(crate) fn await_step(&mut self, now: Instant) {
-        self.timers.arm(Timer::Handshake, now + u64::from(self.config.handshake_timeout));
-    }
-
-    /// It has come, and the next one is ours.
-    pub(crate) fn step_taken(&mut self) {
-        self.timers.disarm(Timer::Handshake);
-    }
-
     /// When the clock alone will end the connection.
     pub(crate) fn patience(&self) -> Option<Instant> {
-        let deadlines = [self.timers.deadline(), self.silence_due()];
-        deadlines.into_iter().flatten().min()
+        let handshake = Some(self.handshake).filter(|at| *at != Instant::NEVER);
+        [handshake, self.silence_due()].into_iter().flatten().min()
     }
 }
 
@@ -57,13 +46,12 @@ impl<S: Store> Link<S, ()> {
     #[inline]
     pub(crate) fn relay(
         &mut self,
-        now: Instant,
         relay: &Relay<'_>,
         out: &mut impl Sink,
     ) -> Result<Option<PacketId>, PublishError> {
         let qos = relay.head.publish.qos;
         if qos == QoS::AtMostOnce {
-            self.transmit_relay(now, relay, false, out)?;
+            self.transmit_relay(relay, false, out)?;
             return Ok(None);
         }
         if !self.session.has_quota() || self.session.store().unsent_publishes() > 0 {
@@ -72,14 +60,13 @@ impl<S: Store> Link<S, ()> {
         let id = self.session.free_id().ok_or(PublishError::InFlightFull)?;
         let delivery = Delivery { packet_id: Some(id), dup: false };
         let relay = Relay { head: Head { delivery, ..relay.head }, ..*relay };
-        self.transmit_relay(now, &relay, true, out)?;
+        self.transmit_relay(&relay, true, out)?;
         Ok(Some(id))
     }
 
     /// Sends a message again that was asked for.
     pub(crate) fn relay_again(
         &mut self,
-        now: Instant,
         id: PacketId,
         relay: &Relay<'_>,
         out: &mut impl Sink,
@@ -89,7 +76,7 @@ impl<S: Store> Link<S, ()> {
         }
         let delivery = Delivery { packet_id: Some(id), dup: true };
         let relay = Relay { head: Head { delivery, ..relay.head }, ..*relay };
-        self.transmit_relay(now, &relay, false, out)?;
+        self.transmit_relay(&relay, false, out)?;
         self.session.store_mut().mark_sent(id);
         self.asked = None;
         Ok(())
@@ -98,7 +85,6 @@ impl<S: Store> Link<S, ()> {
     #[inline]
     fn transmit_relay(
         &mut self,
-        now: Instant,
         relay: &Relay<'_>,
         new: bool,
         out: &mut impl Sink,
@@ -130,7 +116,6 @@ impl<S: Store> Link<S, ()> {
             (written, remaining_length, len) = (aliased, remaining, length);
         }
         wire::write(&written, version, remaining_length, len, out);
-        self.last_sent = now;
         Ok(())
     }
 

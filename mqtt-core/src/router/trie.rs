@@ -3,18 +3,19 @@
 use alloc::boxed::Box;
 
 use super::{Full, GroupId, Match, Options, Recipient, Router, Subscriber};
-use crate::hash::Seed;
-use crate::topic::{Filter, Topic};
+use crate::{
+    hash::Seed,
+    inline::Inline,
+    topic::{Filter, Topic},
+};
 use hash::Table;
 use links::{Link, Links};
-use name::Name;
 use nodes::{Nodes, Walk};
 use recipients::Recipients;
 use slab::{NONE, Slab};
 
 mod hash;
 mod links;
-mod name;
 mod nodes;
 mod recipients;
 mod slab;
@@ -107,13 +108,13 @@ struct Entry {
 
 #[derive(Clone, Debug)]
 enum Text {
-    Plain(Name<SHORT>),
+    Plain(Inline<SHORT>),
     Shared(Box<Shared>),
 }
 
 #[derive(Clone, Debug)]
 struct Shared {
-    filter: Name<SHORT>,
+    filter: Inline<SHORT>,
     serial: u64,
     /// The entry on which it hangs, and its neighbours there.
     of: u32,
@@ -255,10 +256,10 @@ impl Trie {
     fn add_entry(
         &mut self,
         filter: Filter<'_>,
-        text: impl FnOnce(Name<SHORT>) -> Text,
+        text: impl FnOnce(Inline<SHORT>) -> Text,
     ) -> Result<u32, Full> {
         let bytes = filter.as_bytes();
-        let name = Name::new(bytes)?;
+        let name = Inline::new(bytes).map_err(|_| Full::Bytes)?;
         let long = name.heap_len();
         self.room(ENTRY + long)?;
         self.filters.reserve(1)?;
@@ -502,7 +503,7 @@ impl Entry {
     }
 
     #[inline]
-    fn name(&self) -> &Name<SHORT> {
+    fn name(&self) -> &Inline<SHORT> {
         match &self.filter {
             Text::Plain(filter) => filter,
             Text::Shared(shared) => &shared.filter,

@@ -1,5 +1,7 @@
 //! How a connection begins on the server's side: CONNECT, AUTH, CONNACK.
 
+use core::num::NonZeroU32;
+
 use super::{Peer, State};
 use crate::{
     error::{EncodeError, Error, SendError, Violation, WriteError},
@@ -24,29 +26,25 @@ pub(crate) const ANY: Version = {
     version
 };
 
-/// What a CONNECT asks for, as far as it is needed when it is answered.
+/// What a CONNECT asks for, as far as it is needed when it is answered. What the client takes are the
+/// link's limits already.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Asked {
     clean_start: bool,
     pub(super) problem_information: bool,
+    /// The session ends with the connection.
+    pub(super) is_transient: bool,
     keep_alive: u16,
-    pub(super) receive_maximum: u16,
-    topic_alias_maximum: u16,
-    maximum_packet_size: u32,
-    pub(super) session_expiry_interval: u32,
     /// The method of enhanced authentication, by its hash; `None` without.
-    method: Option<u32>,
+    method: Option<NonZeroU32>,
 }
 
 impl Asked {
     pub(super) const NOTHING: Self = Self {
         clean_start: true,
         problem_information: true,
+        is_transient: true,
         keep_alive: 0,
-        receive_maximum: u16::MAX,
-        topic_alias_maximum: 0,
-        maximum_packet_size: u32::MAX,
-        session_expiry_interval: 0,
         method: None,
     };
 }
@@ -92,19 +90,12 @@ impl<S: Store> Peer<S> {
             ..*terms
         };
         let bare = ConnAck { session_present: resumed, ..ConnAck::default() };
-        self.link.limits.maximum_packet_size = self.asked.maximum_packet_size;
         self.link.send(now, if is_v5 { &terms } else { &bare }, 0, out)?;
         let alias_maximum = if is_v5 { terms.topic_alias_maximum } else { 0 };
-        let size = terms.maximum_packet_size;
+        let (size, limits) = (terms.maximum_packet_size, self.link.limits);
         self.link.open(now, !resumed, terms.receive_maximum, size, alias_maximum);
         self.maximum_qos = terms.maximum_qos;
         let keep_alive = terms.server_keep_alive.filter(|_| is_v5);
-        let limits = Limits {
-            receive_maximum: self.asked.receive_maximum,
-            maximum_packet_size: self.asked.maximum_packet_size,
-            topic_alias_maximum: self.asked.topic_alias_maximum,
-            ..Limits::NONE
-        };
         // The least that is needed has just been sent.
         let _ = self.link.accepted(limits, keep_alive.unwrap_or(self.asked.keep_alive));
         self.state = State::Connected;
@@ -131,7 +122,6 @@ impl<S: Store> Peer<S> {
         if !ack.reason.is_error() {
             return Err(SendError::Invalid(EncodeError::ReasonCode));
         }
-        self.link.limits.maximum_packet_size = self.asked.maximum_packet_size;
         if self.link.version.is_v5() {
             self.link.send(now, ack, 0, out)?;
         } else if let Some(refusal) = refusal(self.link.version, ack.reason) {
@@ -188,7 +178,6 @@ impl<S: Store> Peer<S> {
         auth: &impl Encode,
         out: &mut impl Sink,
     ) -> Result<(), SendError> {
-        self.link.limits.maximum_packet_size = self.asked.maximum_packet_size;
         self.link.send(now, auth, 0, out)?;
         self.awaits_auth = reason == ReasonCode::ContinueAuthentication;
         if self.awaits_auth {
@@ -226,17 +215,18 @@ impl<S: Store> Peer<S> {
         self.asked = Asked {
             clean_start: connect.clean_start,
             problem_information: connect.request_problem_information,
+            is_transient: connect.session_expiry_interval == 0,
             keep_alive: connect.keep_alive,
-            receive_maximum: connect.receive_maximum,
-            topic_alias_maximum: connect.topic_alias_maximum,
-            maximum_packet_size: connect.maximum_packet_size.unwrap_or(u32::MAX),
-            session_expiry_interval: connect.session_expiry_interval,
             method: connect.authentication.map(|authentication| fingerprint(authentication.method)),
         };
-        if !version.is_v5() {
-            // The client cannot tell how many it takes.
-            self.asked.receive_maximum = self.link.config.assumed_receive_maximum.max(1);
-        }
+        // Before 5.0 the client cannot tell how many it takes.
+        let assumed = self.link.config.assumed_receive_maximum.max(1);
+        self.link.limits = Limits {
+            receive_maximum: if version.is_v5() { connect.receive_maximum } else { assumed },
+            maximum_packet_size: connect.maximum_packet_size.unwrap_or(u32::MAX),
+            topic_alias_maximum: connect.topic_alias_maximum,
+            ..Limits::NONE
+        };
         self.state = State::Connecting;
     }
 

@@ -17,22 +17,20 @@ impl<S: Store> Peer<S> {
     #[inline]
     pub(crate) fn relay(
         &mut self,
-        now: Instant,
         relay: &Relay<'_>,
         out: &mut impl Sink,
     ) -> Result<Option<PacketId>, PublishError> {
-        self.link.relay(now, relay, out)
+        self.link.relay(relay, out)
     }
 
     /// See [`Link::relay_again`].
     pub(crate) fn relay_again(
         &mut self,
-        now: Instant,
         id: PacketId,
         relay: &Relay<'_>,
         out: &mut impl Sink,
     ) -> Result<(), PublishError> {
-        self.link.relay_again(now, id, relay, out)
+        self.link.relay_again(id, relay, out)
     }
 
     /// See [`Link::settle`].
@@ -52,13 +50,15 @@ impl<S: Store> Peer<S> {
             _ => None,
         };
         self.link.untake(receipt, waits);
-        self.link.leave(left + self.taken);
-        self.taken
+        let taken = self.taken as usize;
+        self.link.leave(left + taken);
+        taken
     }
 
     /// No more than this are on their way, whatever the client takes.
     pub(crate) fn bound(&mut self, most: u16) {
-        self.asked.receive_maximum = self.asked.receive_maximum.min(most.max(1));
+        let limits = &mut self.link.limits;
+        limits.receive_maximum = limits.receive_maximum.min(most.max(1));
     }
 
     /// Forgets what was the connection's: messages that were not decided about, topic aliases.

@@ -12,7 +12,8 @@ use crate::{
     wire::{PacketId, QoS},
 };
 use chain::{Chain, Line};
-pub(crate) use lazy::{Boxed, Lazy, boxed};
+use lazy::Lazy;
+pub(crate) use lazy::{Boxed, boxed};
 
 mod chain;
 mod lazy;
@@ -138,6 +139,20 @@ impl Heap {
     /// said of [each](Self::ARRIVAL) arrival, and aliases.
     pub(crate) const fn memory(flights: u16) -> usize {
         Chain::<Sending>::memory(flights as usize) + Chain::<Received>::memory(0)
+    }
+
+    /// What so many topic aliases take at most, incoming and outgoing, with so many bytes of topics either
+    /// way.
+    pub(crate) const fn aliases([inbound, outbound]: [u16; 2], bytes: usize) -> usize {
+        Lazy::memory(inbound, bytes) + Lazy::memory(outbound, bytes)
+    }
+
+    /// Whether nothing is kept.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.publishes.len() == 0
+            && self.arrivals.len() == 0
+            && self.inbound.is_empty()
+            && self.outbound.is_empty()
     }
 
     /// For how many arrivals there is room in any case.
@@ -336,6 +351,11 @@ impl Store for Heap {
 
     fn inbound_topic(&self, alias: u16) -> Option<Topic<'_>> {
         self.inbound.topic(alias)
+    }
+
+    fn clear_aliases(&mut self) {
+        Aliases::clear(&mut self.inbound);
+        Aliases::clear(&mut self.outbound);
     }
 
     fn outbound_aliases(&mut self) -> Option<&mut dyn Aliases> {

@@ -14,6 +14,7 @@ use crate::{
         message::{MessageId, heap::Shared},
     },
     hash::Seed,
+    inline::Inline,
     reason::ReasonCode,
     router::{self, Trie},
     store::{Boxed, boxed},
@@ -26,7 +27,7 @@ pub struct Large;
 impl Sealed for Large {
     type Router = Trie;
     type Store = Noted;
-    type Name = Box<[u8]>;
+    type Name = Inline<22>;
     type Names = Table;
     type Topics = Table;
     type Topic = Box<[u8]>;
@@ -55,7 +56,7 @@ impl Sealed for Large {
     }
 
     fn store(config: &Config, notes: bool) -> Self::Store {
-        Noted::new(arrivals(config), aliases(config), config.topic_alias_bytes, notes)
+        Noted::new(arrivals(config), config.topic_alias_maximum, config.topic_alias_bytes, notes)
     }
 }
 
@@ -108,16 +109,12 @@ impl Large {
         let filters = limits.bytes / 3 * 4
             + vec::<Identified>(limits.subscriptions)
             + 2 * vec::<Replay>(limits.subscriptions);
-        let connections = connections * Noted::aliases(aliases(config), config.topic_alias_bytes)
+        let connections = connections
+            * Noted::aliases(config.topic_alias_maximum, config.topic_alias_bytes)
             + places::<Connection>(connections)
             + Clocks::memory(connections);
         messages + retained + sessions + filters + connections
     }
-}
-
-/// How many topic aliases there may be on a connection, incoming and outgoing.
-const fn aliases(config: &Config) -> [u16; 2] {
-    [config.topic_alias_maximum, ALIASES]
 }
 
 /// How many incoming messages a session may keep.
@@ -146,9 +143,6 @@ const KEPT: usize = 4_096;
 
 /// How many publishes at QoS 2 a client may have unfinished that cannot be told how many.
 const UNTOLD: u16 = 1_024;
-
-/// How many topic aliases are set for a client.
-const ALIASES: u16 = 16;
 
 /// A [`Slab`] that grows.
 #[derive(Debug)]
@@ -475,7 +469,7 @@ mod tests {
     #[cfg(target_pointer_width = "64")]
     fn a_session_that_is_idle_is_small() {
         let sizes = (size_of::<Session<Large>>(), size_of::<Noted>(), size_of::<Connection>());
-        assert!(sizes.0 <= 480 && sizes.1 <= 48 && sizes.2 <= 40, "{sizes:?}");
+        assert!(sizes.0 <= 344 && sizes.1 <= 24 && sizes.2 <= 40, "{sizes:?}");
     }
 
     #[test]

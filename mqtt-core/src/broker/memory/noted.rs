@@ -5,8 +5,8 @@ use alloc::vec::Vec;
 use super::{Note, Noting};
 use crate::{
     store::{
-        Aliases, Arrival, Boxed, Capacity, Flight, Full, Heap, Lazy, Limits, Outgoing, Stage,
-        Store, Unsent, boxed,
+        Aliases, Arrival, Boxed, Capacity, Flight, Full, Heap, Limits, Outgoing, Stage, Store,
+        Unsent, boxed,
     },
     topic::Topic,
     wire::{PacketId, QoS},
@@ -20,10 +20,12 @@ use crate::{
 #[derive(Debug)]
 pub struct Noted {
     kept: Option<Boxed<Kept>>,
-    inbound: Lazy,
-    outbound: Lazy,
     /// How many incoming messages there may be.
     arrivals: u16,
+    /// How many topic aliases the client may set, and how many bytes the topics may have of those of one
+    /// direction.
+    inbound: u16,
+    alias_bytes: u32,
     takes_notes: bool,
 }
 
@@ -36,18 +38,22 @@ struct Kept {
 /// How many outgoing publishes there may be: half of all identifiers.
 const FLIGHTS: u16 = u16::MAX / 2;
 
+/// How many topic aliases are set for a client.
+const OUTBOUND: u16 = 16;
+
 impl Noted {
-    /// A store for so many incoming messages, with so many topic aliases either way, and so many bytes of
-    /// their topics.
+    /// A store for so many incoming messages, with so many topic aliases of the client's, and so many
+    /// bytes of topics either way.
     pub(super) const fn new(
         arrivals: u16,
-        [inbound, outbound]: [u16; 2],
+        inbound: u16,
         alias_bytes: usize,
         takes_notes: bool,
     ) -> Self {
-        let inbound = Lazy::new(inbound, alias_bytes);
-        let outbound = Lazy::new(outbound, alias_bytes);
-        Self { kept: None, inbound, outbound, arrivals, takes_notes }
+        // So many aliases, of topics of 65,535 bytes, do not exceed what 32 bits can say.
+        let most = u32::MAX as usize;
+        let alias_bytes = if alias_bytes > most { u32::MAX } else { alias_bytes as u32 };
+        Self { kept: None, arrivals, inbound, alias_bytes, takes_notes }
     }
 
     /// The most bytes that one takes besides its own, with so many flights: besides what is said of each
@@ -56,9 +62,9 @@ impl Noted {
         size_of::<Kept>() + Heap::memory(flights)
     }
 
-    /// What so many topic aliases take at most, with so many bytes of topics either way.
-    pub(super) const fn aliases([inbound, outbound]: [u16; 2], bytes: usize) -> usize {
-        Lazy::memory(inbound, bytes) + Lazy::memory(outbound, bytes)
+    /// What topic aliases take at most, so many of the client's, with so many bytes of topics either way.
+    pub(super) const fn aliases(inbound: u16, bytes: usize) -> usize {
+        Heap::aliases([inbound, OUTBOUND], bytes)
     }
 
     fn heap(&self) -> Option<&Heap> {
@@ -78,7 +84,14 @@ impl Noted {
             Some(kept) => kept,
             None => {
                 let Capacity { flights, arrivals } = self.capacity();
-                let limits = Limits { flights, arrivals, bytes: 0, ..Limits::default() };
+                let limits = Limits {
+                    flights,
+                    arrivals,
+                    bytes: 0,
+                    inbound_aliases: self.inbound,
+                    outbound_aliases: OUTBOUND,
+                    alias_bytes: self.alias_bytes as usize,
+                };
                 boxed(Kept { heap: Heap::with_limits(limits), notes: Vec::new() })?
             }
         };
@@ -90,7 +103,7 @@ impl Noted {
     fn shed(&mut self) {
         self.kept.take_if(|kept| {
             let [Kept { heap, notes }] = &**kept;
-            heap.flights() == 0 && heap.arrivals() == 0 && notes.is_empty()
+            heap.is_empty() && notes.is_empty()
         });
     }
 
@@ -178,8 +191,6 @@ impl Store for Noted {
         if let Some(heap) = self.heap_mut() {
             heap.clear();
         }
-        self.inbound.clear();
-        self.outbound.clear();
         self.shed();
     }
 
@@ -285,14 +296,27 @@ impl Store for Noted {
     }
 
     fn inbound_aliases(&mut self) -> Option<&mut dyn Aliases> {
-        self.inbound.aliases()
+        if self.inbound == 0 {
+            return None;
+        }
+        self.make().ok()?.inbound_aliases()
     }
 
     fn inbound_topic(&self, alias: u16) -> Option<Topic<'_>> {
-        self.inbound.topic(alias)
+        self.heap()?.inbound_topic(alias)
+    }
+
+    fn inbound_alias_maximum(&mut self) -> u16 {
+        self.inbound
+    }
+
+    fn clear_aliases(&mut self) {
+        if let Some(heap) = self.heap_mut() {
+            heap.clear_aliases();
+        }
     }
 
     fn outbound_aliases(&mut self) -> Option<&mut dyn Aliases> {
-        self.outbound.aliases()
+        self.make().ok()?.outbound_aliases()
     }
 }

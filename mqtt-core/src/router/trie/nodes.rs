@@ -4,11 +4,11 @@ use core::mem::replace;
 
 use super::{
     hash::{Table, below},
-    name::Name,
     slab::{Moves, NONE, Slab},
 };
 use crate::{
     hash::Seed,
+    inline::Inline,
     router::Full,
     topic::{Filter, Topic},
 };
@@ -45,12 +45,12 @@ pub(super) struct Node {
     here: u32,
     /// The entry of the filter that ends with `/#` here.
     below: u32,
-    name: Name<22>,
+    name: Inline<22>,
 }
 
 impl Nodes {
     pub(super) const fn new() -> Self {
-        let root = Node::new(0, NONE, Name::EMPTY);
+        let root = Node::new(0, NONE, Inline::EMPTY);
         Self { slab: Slab::new(), root, table: Table::new(), long: 0 }
     }
 
@@ -127,7 +127,7 @@ impl Nodes {
         level: &[u8],
         most: usize,
     ) -> Result<u32, Full> {
-        let (name, is_plus) = (Name::new(level)?, level == b"+");
+        let (name, is_plus) = (Inline::new(level).map_err(|_| Full::Bytes)?, level == b"+");
         let long = name.heap_len();
         if self.bytes() + NODE + long > most {
             return Err(Full::Bytes);
@@ -200,7 +200,7 @@ impl Nodes {
 }
 
 impl Node {
-    const fn new(hash: u32, above: u32, name: Name<22>) -> Self {
+    const fn new(hash: u32, above: u32, name: Inline<22>) -> Self {
         Self { hash, above, plus: NONE, literals: 0, here: NONE, below: NONE, name }
     }
 

@@ -42,6 +42,10 @@ impl Lazy {
         size_of::<Table>() + bytes + 2 * (maximum as usize + 4) * size_of::<Entry<Box<[u8]>>>()
     }
 
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.table.is_none()
+    }
+
     /// The topic that an alias stands for.
     pub(crate) fn topic(&self, alias: u16) -> Option<Topic<'_>> {
         let [table] = &**self.table.as_ref()?;
