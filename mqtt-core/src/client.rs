@@ -15,8 +15,7 @@ use crate::{
     time::Instant,
     topic::Topic,
     wire::{
-        self, Disconnect, Header, PacketId, PacketType, Publish, SubAck, Subscribe, UnsubAck,
-        Unsubscribe, Version,
+        self, Disconnect, Header, PacketId, PacketType, Publish, Subscribe, Unsubscribe, Version,
     },
 };
 
@@ -546,20 +545,23 @@ impl<S: Store> Client<S> {
         let version = self.link.version;
         match header.packet_type {
             packet @ (PacketType::SubAck | PacketType::UnsubAck) => {
-                let (id, reasons, properties) = wire::read_ack(version, packet, body)?;
+                let read = wire::read_ack(version, packet, body);
+                let ack = read.as_ref().map_err(|error| *error)?;
+                let id = ack.id;
                 let subscribed = packet == PacketType::SubAck;
                 let request = if subscribed { Request::Subscribe } else { Request::Unsubscribe };
-                self.link.session.answered(id, request, reasons.iter().count())?;
+                self.link.session.answered(id, request, ack.count())?;
                 *event = Some(if subscribed {
-                    Event::Subscribed(id, SubAck { reasons, properties })
+                    Event::Subscribed(id, ack.to_suback())
                 } else {
-                    Event::Unsubscribed(id, UnsubAck { reasons, properties })
+                    Event::Unsubscribed(id, ack.to_unsuback())
                 });
             }
             PacketType::PingResp if body.is_empty() => return Ok(Taken::Done),
             PacketType::PingResp => return Err(DecodeError::TrailingBytes.into()),
             PacketType::Disconnect if version.is_v5() => {
-                let disconnect = Disconnect::read(version, body)?;
+                let read = Disconnect::read(version, body);
+                let disconnect = read.as_ref().map_err(|error| *error)?;
                 if disconnect.reason == ReasonCode::DisconnectWithWillMessage {
                     return Err(DecodeError::ReasonCode.into());
                 }
@@ -567,7 +569,7 @@ impl<S: Store> Client<S> {
                     return Err(Violation::Property.into());
                 }
                 self.end();
-                *event = Some(Event::Disconnected(disconnect));
+                *event = Some(Event::Disconnected(*disconnect));
             }
             PacketType::Auth if self.state == State::ReAuthenticating => {
                 if self.on_auth(body, event)? == ReasonCode::Success {

@@ -218,13 +218,14 @@ impl<S: Store> Client<S> {
         body: &'b [u8],
         event: Place<'_, Event<'b>>,
     ) -> Result<ReasonCode, Error> {
-        let auth = Auth::read(self.link.version, body)?;
+        let read = Auth::read(self.link.version, body);
+        let auth = read.as_ref().map_err(|error| *error)?; // by itself `?` would copy it
         let illegal = auth.reason == ReasonCode::ReAuthenticate || self.must_authenticate;
         if illegal || !self.has_method(auth.properties) {
             return Err(Violation::Authentication.into());
         }
         self.must_authenticate = auth.reason == ReasonCode::ContinueAuthentication;
-        *event = Some(Event::Auth(auth));
+        *event = Some(Event::Auth(*auth));
         Ok(auth.reason)
     }
 

@@ -81,10 +81,7 @@ impl<S: Store, R: Role> Link<S, R> {
         event: Place<'_, E>,
     ) -> Result<Taken, Error> {
         let read = Publish::read(self.version, header.flags, body);
-        let (delivery, publish) = match &read {
-            Ok(read) => read, // by reference: `?` would copy it
-            Err(error) => return Err((*error).into()),
-        };
+        let (delivery, publish) = read.as_ref().map_err(|error| *error)?; // by itself `?` would copy it
         let topic = self.topic_name(publish)?;
         let remaining = header.remaining_length - body.len() as u32;
         let (mut arrival, mut receipt, mut fate) = (None, None, Fate::Deliver);

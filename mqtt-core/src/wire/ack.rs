@@ -94,8 +94,9 @@ impl<'a> Ack<'a> {
             let (input, (reason, properties)) = if version.is_v5() {
                 reason_and_properties(input, packet)?
             } else {
-                (input, (ReasonCode::Success, Properties::EMPTY))
+                (input, (ReasonCode::Success, &[][..]))
             };
+            let properties = Properties::encoded(properties);
             Ok((input, (id, Self { reason, properties })))
         }))
     }
@@ -106,13 +107,13 @@ impl<'a> Ack<'a> {
 pub(super) fn reason_and_properties(
     input: &[u8],
     packet: PacketType,
-) -> Parsed<'_, (ReasonCode, Properties<'_>)> {
+) -> Parsed<'_, (ReasonCode, &[u8])> {
     if input.is_empty() {
-        return Ok((input, (ReasonCode::Success, Properties::EMPTY)));
+        return Ok((input, (ReasonCode::Success, &[])));
     }
     let (input, reason) = reason_code(input, packet)?;
     let (input, properties) = if input.is_empty() {
-        (input, Properties::EMPTY)
+        (input, &[][..])
     } else {
         properties::read(input, Context::of(packet))?
     };

@@ -44,7 +44,7 @@ impl<'a> Disconnect<'a> {
         }
         let (reason, properties) =
             leaf::complete(reason_and_properties(body, PacketType::Disconnect))?;
-        Ok(Self { reason, properties })
+        Ok(Self { reason, properties: Properties::encoded(properties) })
     }
 }
 
@@ -85,7 +85,7 @@ impl<'a> Auth<'a> {
         // Unlike elsewhere, the properties cannot be left out alone (section 3.15.2.1).
         let parsed = reason_code(body, PacketType::Auth).and_then(|(input, reason)| {
             let (input, properties) = properties::read(input, Context::Auth)?;
-            Ok((input, Self { reason, properties }))
+            Ok((input, Self { reason, properties: Properties::encoded(properties) }))
         });
         let auth = leaf::complete(parsed)?;
         if auth.is_complete() { Ok(auth) } else { Err(DecodeError::AuthenticationMethod) }

@@ -243,7 +243,11 @@ fn optional_properties(
     input: &[u8],
     context: Context,
 ) -> Parsed<'_, Properties<'_>> {
-    if version.is_v5() { properties::read(input, context) } else { Ok((input, Properties::EMPTY)) }
+    if !version.is_v5() {
+        return Ok((input, Properties::EMPTY));
+    }
+    let (input, properties) = properties::read(input, context)?;
+    Ok((input, Properties::encoded(properties)))
 }
 
 /// The user properties among `properties`, which were decoded.

@@ -5,6 +5,8 @@ use super::{DecodeError, PacketType, SMALL, Version, varint};
 /// The fixed header of a packet, validated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+// Otherwise an error lies over a byte of the length, which a small machine then takes apart.
+#[cfg_attr(target_pointer_width = "32", repr(C))]
 pub struct Header {
     /// The kind of packet.
     pub packet_type: PacketType,

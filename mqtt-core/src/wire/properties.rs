@@ -385,19 +385,20 @@ impl Seen {
     }
 }
 
-/// A property length and as many bytes of properties, each legal, in range, and not repeated.
+/// A property length and as many bytes of properties, each legal, in range, and not repeated. They make a
+/// list only where they are kept: on the way, two words are passed on more easily than three.
 #[cfg_attr(not(target_pointer_width = "32"), inline(always))]
 #[cfg_attr(target_pointer_width = "32", inline(never))]
-pub(super) fn read(input: &[u8], context: Context) -> Parsed<'_, Properties<'_>> {
+pub(super) fn read(input: &[u8], context: Context) -> Parsed<'_, &[u8]> {
     if let [0, rest @ ..] = input
         && !SMALL
     {
-        return Ok((rest, Properties::EMPTY));
+        return Ok((rest, &[]));
     }
     let (input, len) = leaf::varint(input)?;
     let (input, bytes) = leaf::take(input, len as usize)?;
     leaf::check(validate(bytes, context))?;
-    Ok((input, Properties::encoded(bytes)))
+    Ok((input, bytes))
 }
 
 #[inline(never)]

@@ -92,8 +92,9 @@ impl<'a> Publish<'a> {
         let (payload, properties) = if version.is_v5() {
             properties::read(input, Context::Publish)?
         } else {
-            (input, Properties::EMPTY)
+            (input, &[][..])
         };
+        let properties = Properties::encoded(properties);
         // On 5.0 a topic alias can stand in for the name.
         if !name.is_empty() || !version.is_v5() {
             leaf::check(text::check_topic(name))?;

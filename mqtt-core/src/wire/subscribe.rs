@@ -185,13 +185,10 @@ impl<'a> Sealed<'a> for ReasonCode {
 }
 
 /// The front of the four packets here: identifier and, in 5.0, properties.
-fn head(version: Version, context: Context, body: &[u8]) -> Parsed<'_, (PacketId, Properties<'_>)> {
+fn head(version: Version, context: Context, body: &[u8]) -> Parsed<'_, (PacketId, &[u8])> {
     let (input, id) = packet_id(body)?;
-    let (input, properties) = if version.is_v5() {
-        properties::read(input, context)?
-    } else {
-        (input, Properties::EMPTY)
-    };
+    let (input, properties) =
+        if version.is_v5() { properties::read(input, context)? } else { (input, &[][..]) };
     Ok((input, (id, properties)))
 }
 
@@ -280,6 +277,7 @@ impl<'a> Subscribe<'a> {
         let parsed =
             head(version, Context::Subscribe, body).and_then(|(input, (id, properties))| {
                 let (input, subscriptions) = list::validate_some::<Subscription<'_>>(input)?;
+                let properties = Properties::encoded(properties);
                 Ok((input, (id, Self { subscriptions, properties })))
             });
         let (id, subscribe) = leaf::complete(parsed)?;
@@ -339,6 +337,7 @@ impl<'a> Unsubscribe<'a> {
         let parsed =
             head(version, Context::Unsubscribe, body).and_then(|(input, (id, properties))| {
                 let (input, filters) = list::validate_some(input)?;
+                let properties = Properties::encoded(properties);
                 Ok((input, (id, Self { filters, properties })))
             });
         leaf::complete(parsed)
@@ -377,13 +376,34 @@ pub struct SubAck<'a> {
 
 impl<'a> SubAck<'a> {
     pub(crate) fn read(version: Version, body: &'a [u8]) -> Result<(PacketId, Self), DecodeError> {
-        let (id, reasons, properties) = read_ack(version, PacketType::SubAck, body)?;
-        Ok((id, Self { reasons, properties }))
+        let ack = read_ack(version, PacketType::SubAck, body)?;
+        Ok((ack.id, ack.to_suback()))
     }
 }
 
-/// What a SUBACK or an UNSUBACK says.
-pub(crate) type RequestAck<'a> = (PacketId, List<'a, ReasonCode>, Properties<'a>);
+/// A SUBACK or an UNSUBACK, as it is encoded.
+pub(crate) struct RequestAck<'a> {
+    pub(crate) id: PacketId,
+    reasons: &'a [u8],
+    properties: &'a [u8],
+}
+
+impl<'a> RequestAck<'a> {
+    /// How many reason codes there are.
+    pub(crate) const fn count(&self) -> usize {
+        self.reasons.len()
+    }
+
+    pub(crate) const fn to_suback(&self) -> SubAck<'a> {
+        let Self { reasons, properties, .. } = *self;
+        SubAck { reasons: List::encoded(reasons), properties: List::encoded(properties) }
+    }
+
+    pub(crate) const fn to_unsuback(&self) -> UnsubAck<'a> {
+        let SubAck { reasons, properties } = self.to_suback();
+        UnsubAck { reasons, properties }
+    }
+}
 
 /// Either of the two. They differ in the codes, and before 5.0 an UNSUBACK has none.
 #[inline(never)]
@@ -395,7 +415,7 @@ pub(crate) fn read_ack(
     leaf::complete(head(version, Context::of(packet), body).and_then(|(input, head)| {
         let (id, properties) = head;
         if !version.is_v5() && packet == PacketType::UnsubAck {
-            return Ok((input, (id, List::EMPTY, properties)));
+            return Ok((input, RequestAck { id, reasons: &[], properties }));
         }
         if input.is_empty() {
             return leaf::fail(DecodeError::Empty);
@@ -408,7 +428,7 @@ pub(crate) fn read_ack(
                 return leaf::fail(DecodeError::ReasonCode);
             }
         }
-        Ok((rest, (id, List::encoded(input), properties)))
+        Ok((rest, RequestAck { id, reasons: input, properties }))
     }))
 }
 
@@ -459,8 +479,8 @@ pub struct UnsubAck<'a> {
 
 impl<'a> UnsubAck<'a> {
     pub(crate) fn read(version: Version, body: &'a [u8]) -> Result<(PacketId, Self), DecodeError> {
-        let (id, reasons, properties) = read_ack(version, PacketType::UnsubAck, body)?;
-        Ok((id, Self { reasons, properties }))
+        let ack = read_ack(version, PacketType::UnsubAck, body)?;
+        Ok((ack.id, ack.to_unsuback()))
     }
 }
 
