@@ -103,7 +103,13 @@ mod saver;
 mod saver;
 mod seldom;
 mod shard;
+#[cfg(all(unix, not(unshared_sockets)))]
+mod sockets;
+#[cfg(any(not(unix), unshared_sockets))]
+#[path = "broker/no_sockets.rs"]
+mod sockets;
 mod statistics;
+mod stream;
 mod sys;
 
 use std::{io, time::Duration};
@@ -126,8 +132,8 @@ pub use mqtt_core::{
 };
 pub use statistics::{Persistence, Statistics};
 
-use crate::transport::Connector;
-use listener::{Accepted, Stream};
+use crate::transport::{BoxedTransport, Connector};
+use listener::Accepted;
 use origin::Origin;
 use shard::{Command, Shard};
 
@@ -189,8 +195,9 @@ impl Broker {
                 let gone = || io::Error::from(io::ErrorKind::ConnectionRefused);
                 let broker = broker.upgrade().ok_or_else(gone)?;
                 let (ours, theirs) = duplex(PIPE);
-                let (stream, origin) = (Stream::Pipe(theirs), Origin::default());
-                broker.send(Accepted { stream, origin }).await.map_err(|_| gone())?;
+                let theirs: BoxedTransport = Box::new(theirs);
+                let accepted = Accepted { stream: theirs.into(), origin: Origin::default() };
+                broker.send(accepted).await.map_err(|_| gone())?;
                 Ok(ours)
             }
         }

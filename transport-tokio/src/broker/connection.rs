@@ -5,7 +5,7 @@ use std::{
     mem,
     net::SocketAddr,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
 };
 
 use mqtt_core::{Instant, Version, broker::ConnectionId};
@@ -16,10 +16,10 @@ use super::{
     access::Login,
     exchange::{Deciding, Decision, Talk},
     lent::Lent,
-    listener::{Accepted, Stream},
+    listener::Accepted,
     origin::{Address, Origin},
-    ready::{Queue, Ready},
     seldom::Seldom,
+    stream::Stream,
 };
 use crate::out::SLICES;
 
@@ -28,7 +28,8 @@ pub(super) struct Connection {
     pub(super) stream: Stream,
     address: Address,
     listener: Option<Arc<Arc<str>>>,
-    pub(super) ready: Arc<Ready>,
+    /// It is to have a turn.
+    pub(super) is_queued: bool,
     /// What has been received and not been understood: not much more than a packet, nor is `out`, so that
     /// they are counted in 32 bits.
     pub(super) tail: Seldom<u8>,
@@ -76,8 +77,8 @@ pub(super) struct Connection {
 pub(super) struct Inquiry {
     /// The certificates that the client has shown, its own first.
     pub(super) certificates: Vec<Vec<u8>>,
-    /// What is being found out; and what came of it.
-    pub(super) deciding: Option<Deciding>,
+    /// What is being found out, and wakes the connection then; and what came of it.
+    pub(super) deciding: Option<(Deciding, Waker)>,
     pub(super) decision: Option<Decision>,
     /// Enhanced authentication that it is the client's turn in.
     pub(super) talk: Option<Talk>,
@@ -136,12 +137,7 @@ impl Pace {
 }
 
 impl Connection {
-    pub(super) fn new(
-        id: ConnectionId,
-        Accepted { stream, origin }: Accepted,
-        queue: &Arc<Queue>,
-    ) -> Self {
-        let ready = Ready::new(queue, id.index());
+    pub(super) fn new(id: ConnectionId, Accepted { stream, origin }: Accepted) -> Self {
         let span = span(&origin);
         let Origin { address, listener, certificates } = origin;
         let inquiry = (!certificates.is_empty())
@@ -152,7 +148,7 @@ impl Connection {
             span,
             address: Address::new(address),
             listener,
-            ready,
+            is_queued: false,
             tail: Seldom::default(),
             kept: 0,
             is_held: false,
@@ -218,18 +214,16 @@ impl Connection {
     }
 
     pub(super) fn poll_read(&mut self, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        self.stream.poll_read(&mut Context::from_waker(&self.ready.waker()), buffer)
+        self.stream.poll_read(buffer)
     }
 
     /// Writes as much as the transport takes.
     pub(super) fn write(&mut self) -> io::Result<()> {
-        let waker = self.ready.waker();
-        let mut cx = Context::from_waker(&waker);
         while self.out.len() > self.held.bytes() {
             let mut pieces = [IoSlice::new(&[]); SLICES];
             let most = self.out.len() - self.held.bytes();
             let count = self.out.slices(most, &mut pieces);
-            match self.stream.poll_write(&mut cx, &pieces[..count]) {
+            match self.stream.poll_write(&pieces[..count]) {
                 Poll::Ready(Ok(0)) => return Err(ErrorKind::WriteZero.into()),
                 Poll::Ready(Ok(count)) => {
                     self.out.consume(count);
@@ -242,14 +236,14 @@ impl Connection {
         }
         self.pace.is_slow &= self.is_behind;
         if self.is_unflushed {
-            match self.stream.poll_flush(&mut cx) {
+            match self.stream.poll_flush() {
                 Poll::Ready(result) => result?,
                 Poll::Pending => return Ok(()),
             }
             self.is_unflushed = false;
         }
         if self.is_closing && !self.is_shut && self.out.is_empty() {
-            match self.stream.poll_shutdown(&mut cx) {
+            match self.stream.poll_shutdown() {
                 Poll::Ready(result) => result?,
                 Poll::Pending => return Ok(()),
             }
@@ -261,9 +255,8 @@ impl Connection {
     /// Who the client is: found out, or it wakes the connection when it is.
     pub(super) fn poll_decision(&mut self) -> Poll<()> {
         let Some(inquiry) = &mut self.inquiry else { return Poll::Ready(()) };
-        let Some(deciding) = &mut inquiry.deciding else { return Poll::Ready(()) };
-        let decision =
-            ready!(deciding.as_mut().poll(&mut Context::from_waker(&self.ready.waker())));
+        let Some((deciding, waker)) = &mut inquiry.deciding else { return Poll::Ready(()) };
+        let decision = ready!(deciding.as_mut().poll(&mut Context::from_waker(waker)));
         (inquiry.deciding, inquiry.decision) = (None, Some(decision));
         Poll::Ready(())
     }

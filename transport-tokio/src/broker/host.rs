@@ -1,6 +1,6 @@
 //! All connections: what is written to them, what they may do, and who waits for whom.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, task::Context, time::Duration};
 
 use mqtt_core::{
     Instant,
@@ -16,6 +16,8 @@ use super::{
     listener::Accepted,
     ready::Queue,
     shard::Clock,
+    sockets::{News, Sockets},
+    stream::Stream,
 };
 use crate::out::Out;
 
@@ -51,6 +53,7 @@ pub(super) struct Connections {
     pub(super) places: Vec<Option<Box<Connection>>>,
     open: usize,
     pub(super) queue: Arc<Queue>,
+    sockets: Sockets,
     pub(super) now: Instant,
     pub(super) clock: Clock,
     pub(super) guards: Guards,
@@ -66,6 +69,8 @@ pub(super) struct Connections {
     last: Option<usize>,
     /// Which are to be written to at the end of the turn.
     dirty: Vec<usize>,
+    /// Which have something to do, in this order.
+    pub(super) turn: VecDeque<usize>,
     /// Which have more to do in the next turn.
     pub(super) again: Vec<usize>,
     /// Which wait until something is saved.
@@ -110,6 +115,7 @@ impl Connections {
             places: Vec::new(),
             open: 0,
             queue: Arc::default(),
+            sockets: Sockets::default(),
             now: clock.now(),
             clock,
             guards,
@@ -120,6 +126,7 @@ impl Connections {
             from: None,
             last: None,
             dirty: Vec::new(),
+            turn: VecDeque::new(),
             again: Vec::new(),
             parked: Vec::new(),
             blockers: Vec::new(),
@@ -168,12 +175,20 @@ impl Connections {
         if self.places.len() <= place {
             self.places.resize_with(place + 1, || None);
         }
-        let connection = Connection::new(id, accepted, &self.queue);
+        let mut connection = Connection::new(id, accepted);
+        let queue = &self.queue;
+        let attached = connection.stream.attach(place, &mut self.sockets, || queue.waker(place));
         if let Some(free) = self.places.get_mut(place) {
             *free = Some(Box::new(connection));
             self.open += 1;
         }
-        self.enqueue(place);
+        match attached {
+            Ok(()) => self.enqueue(place),
+            Err(error) => {
+                tracing::warn!(%error, place, "a connection cannot be listened to");
+                self.end(place);
+            }
+        }
     }
 
     /// A connection that is over for the transport, to be removed.
@@ -220,8 +235,45 @@ impl Connections {
 
     /// Gives a connection a turn, this one or the next.
     pub(super) fn enqueue(&mut self, place: usize) {
-        if self.get(place).is_some_and(|connection| connection.ready.enqueue()) {
+        if self.is_to_be_queued(place) {
             self.again.push(place);
+        }
+    }
+
+    /// Whether a connection was not to have a turn yet; from now on it is.
+    fn is_to_be_queued(&mut self, place: usize) -> bool {
+        let Some(connection) = self.get(place) else { return false };
+        !std::mem::replace(&mut connection.is_queued, true)
+    }
+
+    /// Finds out whose turn it is: those first about whom there is news, which wake the task from now on.
+    pub(super) fn gather(&mut self, cx: &mut Context<'_>) {
+        let mut sockets = std::mem::take(&mut self.sockets);
+        sockets.poll(cx, |news| self.hear(news));
+        self.sockets = sockets;
+        let queue = Arc::clone(&self.queue);
+        queue.take(|place| {
+            if self.is_to_be_queued(place) {
+                self.turn.push_back(place);
+            }
+        });
+        self.turn.extend(self.again.drain(..));
+    }
+
+    /// Adds those to the turn of whom there is news already.
+    pub(super) fn look(&mut self) {
+        let mut sockets = std::mem::take(&mut self.sockets);
+        sockets.look(|news| self.hear(news));
+        self.sockets = sockets;
+    }
+
+    fn hear(&mut self, news: News) {
+        let Some(connection) = self.get(news.place) else { return };
+        if let Stream::Socket(socket) = &mut connection.stream {
+            socket.hear(news);
+        }
+        if self.is_to_be_queued(news.place) {
+            self.turn.push_back(news.place);
         }
     }
 
@@ -309,9 +361,21 @@ impl Connections {
         }
     }
 
+    /// How many have been written to.
+    pub(super) fn dirty(&self) -> usize {
+        self.dirty.len()
+    }
+
     /// Writes to all that have been written to.
     pub(super) fn flush_all(&mut self) {
-        while let Some(place) = self.dirty.pop() {
+        self.flush_but(0);
+    }
+
+    /// The same, but to those that were so many.
+    pub(super) fn flush_but(&mut self, first: usize) {
+        while self.dirty.len() > first
+            && let Some(place) = self.dirty.pop()
+        {
             if let Some(connection) = self.get(place) {
                 connection.is_dirty = false;
                 self.flush(place);

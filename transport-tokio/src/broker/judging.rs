@@ -68,7 +68,7 @@ impl Connections {
     }
 
     fn may_connect(&mut self, place: usize, version: Version, connect: &Connect<'_>) -> Verdict {
-        let Self { guards, patience, .. } = self;
+        let Self { guards, patience, queue, .. } = self;
         let Some(connection) = self.places.get_mut(place).and_then(Option::as_deref_mut) else {
             return Verdict::Deny(ReasonCode::UnspecifiedError);
         };
@@ -91,13 +91,14 @@ impl Connections {
                 let again = Login { password: None, ..login.clone() };
                 inquiry.login = Some(again);
                 let talk = Talk::begin(conduct, login, false, authentication.data);
-                inquiry.deciding = Some(talk.next(*patience));
+                inquiry.deciding = Some((talk.next(*patience), queue.waker(place)));
                 Verdict::Later
             }
             (None, Some(authenticate)) => {
                 let login = Login::new(version, connect, connection.origin());
+                let deciding = decide(authenticate, login, *patience);
                 let inquiry = connection.inquiry.get_or_insert_default();
-                inquiry.deciding = Some(decide(authenticate, login, *patience));
+                inquiry.deciding = Some((deciding, queue.waker(place)));
                 Verdict::Later
             }
             (None, None) => Verdict::Allow,
@@ -106,7 +107,7 @@ impl Connections {
 
     /// AUTH: the client's answer, or another beginning.
     fn may_go_on(&mut self, place: usize, auth: &Auth<'_>) -> Verdict {
-        let Self { guards, patience, .. } = self;
+        let Self { guards, patience, queue, .. } = self;
         let Some(connection) = self.places.get_mut(place).and_then(Option::as_deref_mut) else {
             return Verdict::Deny(ReasonCode::UnspecifiedError);
         };
@@ -125,7 +126,7 @@ impl Connections {
             inquiry.talk.take().inspect(|talk| talk.answer(data))
         };
         let Some(talk) = talk else { return Verdict::Deny(ReasonCode::NotAuthorized) };
-        inquiry.deciding = Some(talk.next(*patience));
+        inquiry.deciding = Some((talk.next(*patience), queue.waker(place)));
         Verdict::Later
     }
 

@@ -2,14 +2,7 @@
 
 #[cfg(any(feature = "tls", feature = "websocket"))]
 use std::collections::VecDeque;
-use std::{
-    fmt,
-    io::{self, IoSlice},
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{fmt, io, sync::Arc, time::Duration};
 
 #[cfg(unix)]
 use std::path::{Path, PathBuf};
@@ -19,7 +12,6 @@ use tokio::net::{UnixListener, UnixStream};
 #[cfg(any(feature = "tls", feature = "websocket"))]
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::mpsc,
     time,
@@ -27,12 +19,10 @@ use tokio::{
 #[cfg(feature = "tls")]
 use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
 
-use super::{ServeError, origin::Origin};
-#[cfg(any(feature = "tls", feature = "websocket"))]
-use crate::transport::BoxedTransport;
+use super::{ServeError, origin::Origin, sockets, stream::Stream};
 #[cfg(feature = "websocket")]
 use crate::transport::accept_websocket;
-use crate::transport::{Endpoint, EndpointError, Scheme};
+use crate::transport::{BoxedTransport, Endpoint, EndpointError, Scheme};
 
 /// How long to wait when the system has no more descriptors, or the like.
 const BACKOFF: Duration = Duration::from_millis(100);
@@ -51,58 +41,20 @@ pub(super) struct Accepted {
     pub(super) origin: Origin,
 }
 
-/// What a connection runs over.
-pub(super) enum Stream {
+/// A connection as it has been accepted.
+pub(super) enum Raw {
     Tcp(TcpStream),
     #[cfg(unix)]
     Unix(UnixStream),
-    /// Within the process.
-    Pipe(DuplexStream),
-    /// TLS, WebSocket, or both.
-    #[cfg(any(feature = "tls", feature = "websocket"))]
-    Layered(BoxedTransport),
 }
 
-/// Does the same with each kind of stream.
-macro_rules! each {
-    ($stream:expr, $io:ident => $do:expr) => {
-        match $stream {
-            Stream::Tcp($io) => $do,
+impl From<Raw> for BoxedTransport {
+    fn from(raw: Raw) -> Self {
+        match raw {
+            Raw::Tcp(stream) => Box::new(stream),
             #[cfg(unix)]
-            Stream::Unix($io) => $do,
-            Stream::Pipe($io) => $do,
-            #[cfg(any(feature = "tls", feature = "websocket"))]
-            Stream::Layered($io) => $do,
+            Raw::Unix(stream) => Box::new(stream),
         }
-    };
-}
-
-impl Stream {
-    /// Reads once. How much; 0 is the end.
-    pub(super) fn poll_read(
-        &mut self,
-        cx: &mut Context<'_>,
-        buffer: &mut [u8],
-    ) -> Poll<io::Result<usize>> {
-        let mut buffer = ReadBuf::new(buffer);
-        let read = each!(self, io => Pin::new(io).poll_read(cx, &mut buffer));
-        read.map_ok(|()| buffer.filled().len())
-    }
-
-    pub(super) fn poll_write(
-        &mut self,
-        cx: &mut Context<'_>,
-        pieces: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        each!(self, io => Pin::new(io).poll_write_vectored(cx, pieces))
-    }
-
-    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        each!(self, io => Pin::new(io).poll_flush(cx))
-    }
-
-    pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        each!(self, io => Pin::new(io).poll_shutdown(cx))
     }
 }
 
@@ -190,14 +142,10 @@ impl Layers {
 
     /// Puts in between what is to be.
     #[cfg(any(feature = "tls", feature = "websocket"))]
-    async fn over(&self, accepted: Accepted) -> io::Result<Accepted> {
-        let Accepted { stream, origin } = accepted;
+    async fn over(&self, raw: Raw, origin: Origin) -> io::Result<Accepted> {
         #[cfg(feature = "tls")]
         let mut origin = origin;
-        let mut transport: BoxedTransport = match stream {
-            Stream::Tcp(stream) => Box::new(stream),
-            stream => return Ok(Accepted { stream, origin }),
-        };
+        let mut transport = BoxedTransport::from(raw);
         #[cfg(feature = "tls")]
         if let Some(tls) = &self.tls {
             let stream = tls.accept(transport).await?;
@@ -210,7 +158,7 @@ impl Layers {
         if let Some((path, most)) = &self.websocket {
             transport = accept_websocket(transport, path, *most).await?;
         }
-        Ok(Accepted { stream: Stream::Layered(transport), origin })
+        Ok(Accepted { stream: transport.into(), origin })
     }
 }
 
@@ -320,8 +268,10 @@ impl Listener {
         debug_assert!(is_plain, "without features there is nothing in between");
         // None is taken from the system that there is no place for.
         while let Ok(place) = accepted.reserve().await {
-            if let Some(connection) = self.accept().await {
-                place.send(connection);
+            let Some((raw, origin)) = self.accept().await else { continue };
+            match sockets::stream(raw) {
+                Ok(stream) => place.send(Accepted { stream, origin }),
+                Err(error) => tracing::warn!(%error, "a connection cannot be taken over"),
             }
         }
     }
@@ -332,11 +282,11 @@ impl Listener {
         let mut handshakes = Handshakes::default();
         while !accepted.is_closed() {
             handshakes.make_room().await;
-            let Some(connection) = self.accept().await else { continue };
+            let Some((raw, origin)) = self.accept().await else { continue };
             let (layers, accepted) = (self.layers.clone(), accepted.clone());
             handshakes.spawn(async move {
-                let address = connection.origin.address;
-                match time::timeout(layers.patience, layers.over(connection)).await {
+                let address = origin.address;
+                match time::timeout(layers.patience, layers.over(raw, origin)).await {
                     // If nobody takes it, the broker has ended.
                     Ok(Ok(connection)) => drop(accepted.send(connection).await),
                     Ok(Err(error)) => tracing::debug!(%error, ?address, "a handshake failed"),
@@ -347,24 +297,23 @@ impl Listener {
     }
 
     /// The next connection; `None` if there is none just now.
-    async fn accept(&self) -> Option<Accepted> {
+    async fn accept(&self) -> Option<(Raw, Origin)> {
         let accepted = match &self.socket {
             Socket::Tcp(listener) => listener.accept().await.map(|(stream, address)| {
                 // Packets are small and answered: waiting to fill a segment costs a delayed
                 // acknowledgement each. That it cannot be set is no reason not to serve.
                 let _ = stream.set_nodelay(true);
-                (Stream::Tcp(stream), Some(address))
+                (Raw::Tcp(stream), Some(address))
             }),
             #[cfg(unix)]
             Socket::Unix(named) => {
-                named.socket.accept().await.map(|(stream, _)| (Stream::Unix(stream), None))
+                named.socket.accept().await.map(|(stream, _)| (Raw::Unix(stream), None))
             }
         };
         match accepted {
-            Ok((stream, address)) => {
+            Ok((raw, address)) => {
                 let listener = Some(Arc::clone(&self.url));
-                let origin = Origin { address, listener, certificates: Vec::new() };
-                Some(Accepted { stream, origin })
+                Some((raw, Origin { address, listener, certificates: Vec::new() }))
             }
             // It has gone before it was accepted.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => None,

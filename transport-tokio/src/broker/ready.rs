@@ -10,47 +10,44 @@ use std::{
 
 use atomic_waker::AtomicWaker;
 
-/// The connections that have been woken since the last turn. Each is in it once.
+/// What has been woken since the last turn. Each is in it once.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    woken: Mutex<Vec<usize>>,
+    woken: Mutex<Vec<Place>>,
     /// The task that serves them.
     pub(super) task: AtomicWaker,
 }
 
 impl Queue {
-    /// Adds what has been woken to `turn`.
-    pub(super) fn take(&self, turn: &mut Vec<usize>) {
-        turn.append(&mut self.woken.lock().unwrap_or_else(PoisonError::into_inner));
+    /// Tells the places of the connections that have been woken. What wakes them from now on is for the next
+    /// turn.
+    pub(super) fn take(&self, mut told: impl FnMut(usize)) {
+        let mut woken = self.woken.lock().unwrap_or_else(PoisonError::into_inner);
+        for Place { place, is_woken } in woken.drain(..) {
+            is_woken.store(false, Ordering::Release);
+            told(place);
+        }
+    }
+
+    /// What wakes the connection in this place.
+    pub(super) fn waker(self: &Arc<Self>, place: usize) -> Waker {
+        let place = Place { place, is_woken: Arc::default() };
+        Waker::from(Arc::new(Ready { queue: Arc::clone(self), place }))
     }
 }
 
 /// What wakes one connection.
 #[derive(Debug)]
-pub(super) struct Ready {
+struct Ready {
     queue: Arc<Queue>,
-    place: usize,
-    queued: AtomicBool,
+    place: Place,
 }
 
-impl Ready {
-    pub(super) fn new(queue: &Arc<Queue>, place: usize) -> Arc<Self> {
-        Arc::new(Self { queue: Arc::clone(queue), place, queued: AtomicBool::new(false) })
-    }
-
-    /// Whether it was not to have a turn already.
-    pub(super) fn enqueue(&self) -> bool {
-        !self.queued.swap(true, Ordering::AcqRel)
-    }
-
-    /// Its turn has come: what wakes it from now on is for the next.
-    pub(super) fn begin(&self) {
-        self.queued.store(false, Ordering::Release);
-    }
-
-    pub(super) fn waker(self: &Arc<Self>) -> Waker {
-        Waker::from(Arc::clone(self))
-    }
+/// A connection's place, and whether it is among those that have been woken.
+#[derive(Clone, Debug)]
+struct Place {
+    place: usize,
+    is_woken: Arc<AtomicBool>,
 }
 
 impl Wake for Ready {
@@ -59,8 +56,9 @@ impl Wake for Ready {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        if self.enqueue() {
-            self.queue.woken.lock().unwrap_or_else(PoisonError::into_inner).push(self.place);
+        if !self.place.is_woken.swap(true, Ordering::AcqRel) {
+            let woken = self.queue.woken.lock();
+            woken.unwrap_or_else(PoisonError::into_inner).push(self.place.clone());
             self.queue.task.wake();
         }
     }

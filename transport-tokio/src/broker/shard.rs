@@ -24,8 +24,9 @@ use super::{Statistics, host::Connections, listener::Accepted, losses::Losses, s
 /// What is read at once, in bytes.
 const READ: usize = 16 * 1024;
 
-/// How often a connection is read from before others have their turn.
-const READS: usize = 2;
+/// After how many bytes of one connection it is looked whether others have something to say; and how many
+/// bytes they may say then.
+const SHARE: usize = 2 * 1024;
 
 /// How many commands are done before connections have their turn.
 const COMMANDS: usize = 64;
@@ -48,7 +49,7 @@ pub(super) struct Shard {
     pub(super) listeners: JoinSet<()>,
     pub(super) max_connections: usize,
     buffer: Box<[u8]>,
-    turn: Vec<usize>,
+    guest: Box<[u8]>,
     next_tick: Option<Instant>,
     timer: Option<Pin<Box<Sleep>>>,
     arrivals: u64,
@@ -59,6 +60,15 @@ pub(super) struct Shard {
     pub(super) saver: Option<super::saver::Saver>,
     /// The last to be dropped: who waits for the end may use the file again.
     pub(super) leaving: Option<Leaving>,
+}
+
+/// How much a connection may say in its turn.
+#[derive(Clone, Copy, PartialEq)]
+enum Share {
+    /// A buffer full, with interludes.
+    Whole,
+    /// A little, in somebody else's turn.
+    Guest,
 }
 
 /// The broker shuts down.
@@ -113,7 +123,7 @@ impl Shard {
             listeners,
             max_connections,
             buffer: vec![0; READ].into_boxed_slice(),
-            turn: Vec::new(),
+            guest: vec![0; SHARE].into_boxed_slice(),
             next_tick: None,
             timer: None,
             arrivals: 0,
@@ -138,13 +148,10 @@ impl Shard {
         let Some(commands) = self.poll_commands(cx) else { return Poll::Ready(()) };
         let mut more = self.poll_arrivals(cx) | commands;
         self.tick();
-        let mut turn = std::mem::take(&mut self.turn);
-        turn.append(&mut self.host.again);
-        self.host.queue.take(&mut turn);
-        for place in turn.drain(..) {
-            self.serve(place);
+        self.host.gather(cx);
+        while let Some(place) = self.host.turn.pop_front() {
+            self.serve(place, Share::Whole);
         }
-        self.turn = turn;
         self.save(cx);
         self.host.flush_all();
         while let Some(gone) = self.host.next_ended() {
@@ -268,9 +275,9 @@ impl Shard {
     }
 
     /// A connection's turn.
-    fn serve(&mut self, place: usize) {
+    fn serve(&mut self, place: usize, share: Share) {
         let Some(connection) = self.host.get(place) else { return };
-        connection.ready.begin();
+        connection.is_queued = false;
         if connection.is_written() {
             self.host.flush(place);
         }
@@ -288,82 +295,122 @@ impl Shard {
             connection.asks_again = true;
         }
         if !connection.is_deciding() && std::mem::take(&mut connection.asks_again) {
-            self.take_in(place, 0);
+            self.take_in(place, &[]);
         }
         if self.host.park(place) {
             return;
         }
-        for _ in 0..READS {
-            let Self { host, buffer, .. } = self;
-            let Some(connection) = host.get(place).filter(|connection| connection.is_read()) else {
-                return;
-            };
-            match connection.poll_read(buffer) {
-                Poll::Pending => return,
-                Poll::Ready(Ok(len @ 1..)) => self.take_in(place, len),
-                Poll::Ready(_) => return host.end(place),
+        let is_guest = share == Share::Guest;
+        let mut buffer = std::mem::take(if is_guest { &mut self.guest } else { &mut self.buffer });
+        let is_more = self.read(place, &mut buffer);
+        *(if is_guest { &mut self.guest } else { &mut self.buffer }) = buffer;
+        if is_more {
+            self.host.enqueue(place);
+        }
+    }
+
+    /// Takes in what a connection has sent, as much as the buffer holds. Whether there may be more. If that is
+    /// much, what others are to get does not wait for it.
+    fn read(&mut self, place: usize, buffer: &mut [u8]) -> bool {
+        let connection = self.host.get(place).filter(|connection| connection.is_read());
+        let Some(connection) = connection else { return false };
+        match connection.poll_read(buffer) {
+            Poll::Pending => false,
+            Poll::Ready(Ok(len @ 1..)) => {
+                if len > SHARE {
+                    self.host.flush_all();
+                }
+                self.take_in(place, &buffer[..len]);
+                self.host.get(place).is_some_and(|connection| connection.stream.has_more())
+            }
+            Poll::Ready(_) => {
+                self.host.end(place);
+                false
             }
         }
-        self.host.enqueue(place);
     }
 
     /// Drops what a connection sends that is over.
     fn discard(&mut self, place: usize) {
         let Self { host, buffer, .. } = self;
-        for _ in 0..READS {
-            match host.get(place).map(|connection| connection.poll_read(buffer)) {
-                Some(Poll::Ready(Ok(1..))) => {}
-                Some(Poll::Ready(_)) => return host.end(place),
-                _ => return,
-            }
+        match host.get(place).map(|connection| connection.poll_read(buffer)) {
+            Some(Poll::Ready(Ok(1..))) => host.enqueue(place),
+            Some(Poll::Ready(_)) => host.end(place),
+            _ => {}
         }
-        host.enqueue(place);
     }
 
-    /// Gives the broker what a connection has sent: what was left, and so much of the buffer.
-    fn take_in(&mut self, place: usize, len: usize) {
-        let Self { core, host, buffer, .. } = self;
-        let now = host.now;
-        let Some(connection) = host.get(place) else { return };
-        let id = connection.id;
+    /// Gives the broker what a connection has sent: what was left, and what has been received now.
+    fn take_in(&mut self, place: usize, received: &[u8]) {
+        self.host.traffic.bytes_received += received.len() as u64;
+        let Some(connection) = self.host.get(place) else { return };
         let mut tail = connection.tail.take();
-        let received = buffer.get(..len).unwrap_or_default();
-        host.traffic.bytes_received += len as u64;
+        // Seen already, and not taken.
+        let mut seen = tail.len();
         if !tail.is_empty() {
             tail.extend_from_slice(received);
         }
         let all = if tail.is_empty() { received } else { &tail[..] };
         let mut input = all;
         loop {
+            let (mut shown, hidden) = input.split_at(input.len().min(seen + SHARE));
+            self.show(place, &mut shown);
+            seen = shown.len();
+            input = &input[input.len() - seen - hidden.len()..];
+            if hidden.is_empty() || self.host.get(place).is_none_or(|one| one.is_closing) {
+                break;
+            }
+            self.interlude(place);
+        }
+        let Self { core, host, .. } = self;
+        host.traffic.packets_received += packets(taken(all, input));
+        let Some(connection) = host.get(place).filter(|one| !one.is_closing) else { return };
+        // CONNECT stays until enhanced authentication is over; what counts is what comes behind it.
+        connection.is_held = !connection.is_asked() && is_whole(input);
+        if connection.is_behind
+            && let Some(client) = core.client(connection.id)
+        {
+            host.catch_up(place, client.waiting, client.waiting_bytes);
+        }
+        let len = input.len();
+        let rest = if tail.is_empty() { input.to_vec() } else { end_of(len, tail) };
+        host.keep(place, rest);
+    }
+
+    /// Lets the broker take what a connection has sent, as far as it can now.
+    fn show(&mut self, place: usize, input: &mut &[u8]) {
+        let Self { core, host, .. } = self;
+        loop {
+            let Some(connection) = host.get(place).filter(|one| !one.is_closing) else {
+                return;
+            };
+            let id = connection.id;
             host.begin(place);
-            let result = core.poll(now, id, &mut input, host);
+            let result = core.poll(host.now, id, input, host);
             host.finish();
             if let Err(error) = result {
                 tracing::debug!(%error, place, "a connection ends");
             }
             let Some(connection) = host.get(place) else { return };
-            if connection.is_closing {
-                host.traffic.packets_received += packets(taken(all, input));
+            if !connection.is_deciding() || connection.poll_decision().is_pending() {
                 return;
-            }
-            let is_decided = connection.is_deciding() && connection.poll_decision().is_ready();
-            if !is_decided {
-                break;
             }
             core.resume(id);
         }
-        let Some(connection) = host.get(place) else { return };
-        // CONNECT stays until enhanced authentication is over; what counts is what comes behind it.
-        connection.is_held = !connection.is_asked() && is_whole(input);
-        if connection.is_behind
-            && let Some(client) = core.client(id)
-        {
-            host.catch_up(place, client.waiting, client.waiting_bytes);
+    }
+
+    /// While one connection has much to say, others say a little.
+    fn interlude(&mut self, speaker: usize) {
+        self.host.look();
+        let dirty = self.host.dirty();
+        for _ in 0..self.host.turn.len() {
+            match self.host.turn.pop_front() {
+                Some(place) if place == speaker => self.host.again.push(place),
+                Some(place) => self.serve(place, Share::Guest),
+                None => {}
+            }
         }
-        host.traffic.packets_received += packets(taken(all, input));
-        let len = input.len();
-        let rest = if tail.is_empty() { input.to_vec() } else { end_of(len, tail) };
-        host.keep(place, rest);
+        self.host.flush_but(dirty);
     }
 
     /// Begins to shut down: nobody comes any more, and everybody goes.

@@ -100,3 +100,27 @@ async fn two_who_wait_for_each_other_go_on() {
     })
     .await;
 }
+
+/// What a flood may say before others may say something is some 2 KiB, not all that was read of it.
+#[cfg(unix)]
+#[tokio::test]
+async fn a_word_does_not_wait_for_a_flood() {
+    bounded(async {
+        let broker = broker().await;
+        let mut reader = hello(&broker, b'r').await;
+        reader.write_all(b"\x82\x06\0\x01\0\x01#\0").await.unwrap();
+        reader.read_exact(&mut [0; 5]).await.unwrap();
+        let flood = hello(&broker, b'f').await;
+        let word = hello(&broker, b'w').await;
+        // Both are there before the broker, which runs on this thread, has its turn.
+        let message = b"\x30\x08\0\x05flood!";
+        let all = message.repeat(1_600);
+        assert_eq!(flood.try_write(&all).unwrap(), all.len());
+        assert_eq!(word.try_write(b"\x30\x07\0\x04word!").unwrap(), 9);
+        let mut got = vec![0; all.len() + 9];
+        reader.read_exact(&mut got).await.unwrap();
+        let before = got.windows(4).position(|four| four == b"word").unwrap() / message.len();
+        assert!(before <= 3 * 1024 / message.len(), "{before} messages came before it");
+    })
+    .await;
+}

@@ -122,6 +122,17 @@ async fn the_newer_connection_takes_over() {
     .await;
 }
 
+/// Where nobody listens, nothing is asked of the runtime's IO.
+#[test]
+fn a_connection_within_the_process_of_a_runtime_without_io() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    runtime.block_on(bounded(async {
+        let broker = Broker::builder().serve().await.unwrap();
+        let inside = Client::connect_with(broker.connector(), named("inside")).await.unwrap();
+        inside.publish("a", "b").qos(ExactlyOnce).await.unwrap();
+    }));
+}
+
 #[tokio::test]
 async fn a_connection_within_the_process() {
     bounded(async {
