@@ -6,7 +6,7 @@
 use std::alloc::System;
 
 use mqtt_core::{
-    Buffer, Connect, Filter, Instant, PacketId, Properties, Property, Publish, QoS, Subscribe,
+    Ack, Buffer, Connect, Filter, Instant, PacketId, Properties, Property, Publish, QoS, Subscribe,
     Subscription, Text, Topic, Unsubscribe, Version, Will,
     broker::{Broker, Config, ConnectionId, Host, Large},
     router::Limits,
@@ -38,6 +38,8 @@ fn main() {
     println!("what a broker takes"); // Standard output has a buffer: not counted.
     it_keeps_to_the_formula();
     println!("it_keeps_to_the_formula ... ok");
+    what_a_client_no_longer_needs_is_given_back();
+    println!("what_a_client_no_longer_needs_is_given_back ... ok");
 }
 
 const CLIENTS: usize = 40;
@@ -77,7 +79,7 @@ impl Party {
         assert!(input.is_empty());
     }
 
-    fn connect(&mut self, name: &str) -> ConnectionId {
+    fn connect(&mut self, name: &str, keep_alive: u16) -> ConnectionId {
         let connection = self.broker.open(self.now).unwrap();
         let will = Will {
             topic: Topic::new("will").unwrap(),
@@ -89,7 +91,7 @@ impl Party {
         let connect = Connect {
             client_id: Text::new(name).unwrap(),
             clean_start: false,
-            keep_alive: 0,
+            keep_alive,
             session_expiry_interval: 3_600,
             topic_alias_maximum: 16,
             will: Some(will),
@@ -148,19 +150,52 @@ fn used(region: &Region<'_, System>) -> usize {
     usize::try_from(grown).unwrap()
 }
 
-fn it_keeps_to_the_formula() {
+/// A party that nobody has come to, and a region that begins before its broker.
+fn party() -> (Party, Region<'static, System>) {
     let lines = Lines((0..CLIENTS).map(|_| Buffer::new()).collect());
     let packet = vec![0; 4_096];
     let region = Region::new(ALLOCATOR);
     let broker = Broker::large(CONFIG, BYTES, 7, LIMITS);
-    let mut party = Party { broker, lines, now: Instant::from_millis(0), packet };
+    (Party { broker, lines, now: Instant::from_millis(0), packet }, region)
+}
+
+/// When the clock looks at a client that has been idle for a while, what it had on its way is not there
+/// any more, nor is the room for it.
+fn what_a_client_no_longer_needs_is_given_back() {
+    let (mut party, region) = party();
+    let client = party.connect("idle", 60);
+    party.subscribe(client, "t");
+    let idle = used(&region);
+    let publish = Publish { qos: QoS::ExactlyOnce, ..Publish::new(Topic::new("t").unwrap(), "x") };
+    let delivery = Delivery { packet_id: Some(PacketId::FIRST), dup: false };
+    party.send(client, &Packet::Publish(delivery, publish));
+    let busy = used(&region);
+    for answer in [Packet::PubRel, Packet::PubRec, Packet::PubComp] {
+        party.send(client, &answer(PacketId::FIRST, Ack::default()));
+    }
+    let answered = used(&region);
+    party.now = party.now + 59_000;
+    party.send(client, &Packet::PingReq);
+    party.now = party.now + 59_000;
+    party.broker.tick(party.now, &mut party.lines);
+    assert_eq!(party.broker.session(b"idle").map(|client| client.in_flight), Some(0));
+    let rested = used(&region);
+    println!(
+        "{idle} bytes, {busy} while busy, {answered} when all is answered, {rested} idle again"
+    );
+    // What stays is the table of messages.
+    assert!(busy > answered && answered > rested + 300 && rested < idle + 1_024);
+}
+
+fn it_keeps_to_the_formula() {
+    let (mut party, region) = party();
     assert_eq!(used(&region), 0, "nothing without clients");
 
     let bound = Large::memory(&CONFIG, BYTES, &LIMITS, CLIENTS);
     let mut connections = Vec::with_capacity(CLIENTS);
     let mut most = 0;
     for client in 0..CLIENTS {
-        let connection = party.connect(&format!("{client:0256}"));
+        let connection = party.connect(&format!("{client:0256}"), 0);
         connections.push(connection);
         party.subscribe(connection, "#");
         party.subscribe(connection, "t/#");

@@ -2,7 +2,7 @@
 
 use super::{
     Broker, ConnectionId, End, Host, Memory, Notice, State,
-    memory::{Alarms, Names, Noting, Queue, Slab},
+    memory::{Alarms, Lent, Names, Queue, Slab},
     message::{Content, Messages, Use},
     recording::{Haste, Key, release},
     session::{Subject, Will},
@@ -148,12 +148,14 @@ impl<M: Memory> Broker<M> {
         let Some(session) = self.sessions.get_mut(place) else { return };
         session.peer.closed();
         session.peer.forget_connection();
-        session.peer.store_mut().rest();
         if let Some(connection) = session.connection.take() {
             let client_id = session.name.as_bytes();
             host.notice(&Notice::Disconnected { connection, client_id, end });
         }
-        session.resend = None;
+        if let Some(backlog) = session.backlog.get_mut() {
+            backlog.resend = None;
+        }
+        session.rest();
         self.absent.set(place, now);
         if session.expiry == 0 {
             return self.end_session(now, place, host);
@@ -168,10 +170,11 @@ impl<M: Memory> Broker<M> {
     /// Messages at QoS 0 do not wait for a client that is not there.
     fn drop_fleeting(&mut self, place: u32, host: &mut impl Host) {
         let Some(session) = self.sessions.get_mut(place) else { return };
-        let mut index = session.sent;
-        while let Some(delivery) = session.deliveries.get(index).copied() {
+        let Some(backlog) = session.backlog.get_mut() else { return };
+        let mut index = backlog.sent;
+        while let Some(delivery) = backlog.deliveries.get(index).copied() {
             if delivery.qos == QoS::AtMostOnce {
-                session.take(index, self.messages.size(delivery.message));
+                backlog.take(index, self.messages.size(delivery.message));
                 release(&mut self.messages, delivery.message, Use::Sent, host);
             } else {
                 index += 1;
@@ -196,7 +199,9 @@ impl<M: Memory> Broker<M> {
             self.publish_will(now, will, host);
         }
         host.notice(&Notice::SessionEnded { client_id: session.name.as_bytes() });
-        while let Some(delivery) = session.deliveries.remove(0) {
+        while let Some(backlog) = session.backlog.get_mut()
+            && let Some(delivery) = backlog.deliveries.remove(0)
+        {
             let flight = delivery.id.and_then(|id| session.peer.store().flight(id));
             let is_free = matches!(flight, None | Some(Flight::AwaitAck));
             if let (true, Some(group)) = (is_free, delivery.group)
@@ -249,7 +254,8 @@ impl<M: Memory> Broker<M> {
             if let Err(error) = session.peer.expire(now, host.sink(connection)) {
                 return self.end_connection(now, connection, End::Error(error), host);
             }
-            if session.replays.len() > 0 {
+            session.rest();
+            if session.backlog.get().is_some_and(|backlog| backlog.replays.len() > 0) {
                 self.pump(now, place, host);
             }
             return self.set_deadline(place);

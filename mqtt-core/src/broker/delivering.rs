@@ -2,7 +2,7 @@
 
 use super::{
     Broker, Config, ConnectionId, Host, Memory, Notice, Overflow, Statistics, TURNS,
-    memory::{Queue, Slab},
+    memory::{Lent, Numbered, Queue, Slab},
     message::{Content, MessageId, Messages, Use},
     recording::{Haste, release},
     session::{Delivery, Session},
@@ -168,7 +168,7 @@ impl<M: Memory> Broker<M> {
     /// Sends what waits for a session, as far as it can be sent.
     /// Whether there may be more to be sent again.
     pub(super) fn pump(&mut self, now: Instant, place: u32, host: &mut impl Host) -> bool {
-        let resend = |broker: &Self| broker.sessions.get(place).and_then(|session| session.resend);
+        let resend = |broker: &Self| broker.sessions.get(place).and_then(Session::resend);
         let asked = resend(self);
         if let Some(id) = asked {
             self.resend(now, place, id, host);
@@ -184,7 +184,9 @@ impl<M: Memory> Broker<M> {
         let Self { sessions, messages, config, statistics, .. } = self;
         let Some(session) = sessions.get_mut(place) else { return false };
         let Some(connection) = session.connection else { return false };
-        let Some(delivery) = session.deliveries.get(session.sent).copied() else { return false };
+        let Some(backlog) = session.backlog.get() else { return false };
+        let Some(delivery) = backlog.next().copied() else { return false };
+        let index = backlog.sent;
         let size = messages.size(delivery.message);
         if delivery.qos > QoS::AtMostOnce && !session.takes(size, config) {
             return false;
@@ -202,16 +204,20 @@ impl<M: Memory> Broker<M> {
         match outcome {
             Outcome::Waits => return false,
             Outcome::Sent(Some(id)) => {
-                session.no_longer_waits(&delivery, size);
-                if let Some(delivery) = session.deliveries.get_mut(session.sent) {
-                    delivery.id = Some(id);
+                if let Some(backlog) = session.backlog.get_mut() {
+                    backlog.no_longer_waits(&delivery, size);
+                    if let Some(delivery) = backlog.deliveries.get_mut(index) {
+                        delivery.id = Some(id);
+                    }
+                    backlog.is_on_its_way(size);
                 }
-                session.note_delivery(session.sent, messages, host);
-                session.is_on_its_way(size);
+                session.note_delivery(index, messages, host);
             }
             Outcome::Sent(None) | Outcome::Dropped => {
-                session.note_end(session.sent, Haste::Urgent, host);
-                session.take(session.sent, size);
+                session.note_end(index, Haste::Urgent, host);
+                if let Some(backlog) = session.backlog.get_mut() {
+                    backlog.take(index, size);
+                }
                 release(messages, delivery.message, Use::Sent, host);
             }
         }
@@ -222,8 +228,10 @@ impl<M: Memory> Broker<M> {
     pub(super) fn resend(&mut self, now: Instant, place: u32, id: PacketId, host: &mut impl Host) {
         let Self { sessions, messages, statistics, .. } = self;
         let Some(session) = sessions.get_mut(place) else { return };
-        session.resend = None;
-        let delivery = session.find(id).and_then(|index| session.deliveries.get(index)).copied();
+        let delivery = session.backlog.get_mut().and_then(|backlog| {
+            backlog.resend = None;
+            backlog.deliveries.get(backlog.find(id)?).copied()
+        });
         let (Some(delivery), Some(connection)) = (delivery, session.connection) else {
             session.peer.abandon(id);
             return;
@@ -239,7 +247,11 @@ impl<M: Memory> Broker<M> {
         let relay = relay(&publish, expiry, wish.identifiers);
         match session.peer.relay_again(id, &relay, host.sink(connection)) {
             Ok(()) => statistics.count_sent(content.payload.len()),
-            Err(PublishError::NoRoom) => session.resend = Some(id),
+            Err(PublishError::NoRoom) => {
+                if let Some(backlog) = session.backlog.get_mut() {
+                    backlog.resend = Some(id);
+                }
+            }
             Err(_) => {
                 statistics.dropped_too_large += 1;
                 session.peer.abandon(id);
@@ -250,11 +262,14 @@ impl<M: Memory> Broker<M> {
     /// A message on its way to a session has come to its end.
     pub(super) fn settled(&mut self, place: u32, id: PacketId, host: &mut impl Host) {
         let Some(session) = self.sessions.get_mut(place) else { return };
-        let Some(index) = session.find(id) else { return };
-        let Some(delivery) = session.deliveries.get(index).copied() else { return };
+        let Some(backlog) = session.backlog.get() else { return };
+        let Some(index) = backlog.find(id) else { return };
+        let Some(delivery) = backlog.deliveries.get(index).copied() else { return };
         // If it is forgotten that the client has it, it is asked again.
         session.note_end(index, Haste::None, host);
-        session.take(index, self.messages.size(delivery.message));
+        if let Some(backlog) = session.backlog.get_mut() {
+            backlog.take(index, self.messages.size(delivery.message));
+        }
         release(&mut self.messages, delivery.message, Use::Sent, host);
     }
 }
@@ -444,7 +459,7 @@ impl<M: Memory> Delivering<'_, M> {
         let mut outcome = Outcome::Waits;
         if let Some(connection) = connection
             && session.takes(size, config)
-            && session.deliveries.has_room()
+            && session.backlog.make().is_some_and(|backlog| backlog.deliveries.has_room())
             && let Some(content) = messages.get(message)
         {
             let (wish, sink) = (Wish::again(&delivery), host.sink(connection));
@@ -453,9 +468,12 @@ impl<M: Memory> Delivering<'_, M> {
         match outcome {
             Outcome::Sent(Some(id)) => {
                 // Those that wait are behind those on their way, and none wait.
-                session.deliveries.push(Delivery { id: Some(id), ..delivery });
-                session.note_delivery(session.sent, *messages, host);
-                session.is_on_its_way(size);
+                if let Some(backlog) = session.backlog.get_mut() {
+                    let (number, index) = (messages.number(), backlog.sent);
+                    backlog.deliveries.append(number, Delivery { id: Some(id), ..delivery });
+                    backlog.is_on_its_way(size);
+                    session.note_delivery(index, *messages, host);
+                }
             }
             Outcome::Sent(None) | Outcome::Dropped => release(*messages, message, user, host),
             Outcome::Waits => {
@@ -661,7 +679,7 @@ impl<M: Memory> Session<M> {
     /// Tells the host that a message was to wait for a client that is connected.
     fn tell_behind(&self, host: &mut impl Host) {
         if let Some(connection) = self.connection {
-            let (messages, bytes) = (self.waiting, self.waiting_bytes);
+            let (messages, bytes) = self.waiting();
             host.notice(&Notice::Behind { connection, messages, bytes });
         }
     }

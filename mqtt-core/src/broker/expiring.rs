@@ -1,7 +1,11 @@
 //! Messages that have waited for too long.
 
 use super::{
-    Broker, Host, Memory, delivering::earlier, memory::Slab, message::Messages, tick_after,
+    Broker, Host, Memory,
+    delivering::earlier,
+    memory::{Lent, Slab},
+    message::Messages,
+    tick_after,
 };
 use crate::Instant;
 
@@ -63,7 +67,8 @@ impl<M: Memory> Broker<M> {
         {
             let looked = session.drop_expired(now, &mut self.messages, &mut self.statistics, host);
             looks = looks.saturating_sub(1 + looked);
-            self.sweep.seen = earlier(self.sweep.seen, session.expires);
+            self.sweep.seen =
+                earlier(self.sweep.seen, session.backlog.get().and_then(|backlog| backlog.expires));
             self.sweep.session = place + 1;
         }
         while let Some(place) = self.retained.next(self.sweep.retained)

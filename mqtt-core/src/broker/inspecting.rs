@@ -2,7 +2,7 @@
 
 use super::{
     Broker, ConnectionId, Host, Memory, State,
-    memory::{Names, Slab},
+    memory::{Lent, Names, Slab},
     message::{Content, Messages},
     session::Session,
 };
@@ -158,6 +158,8 @@ impl<M: Memory> Broker<M> {
 
 impl<M: Memory> Session<M> {
     fn client(&self) -> Client<'_> {
+        let backlog = self.backlog.get();
+        let (waiting, waiting_bytes) = self.waiting();
         Client {
             client_id: self.name.as_bytes(),
             connection: self.connection,
@@ -165,9 +167,9 @@ impl<M: Memory> Session<M> {
             session_expiry_interval: self.expiry,
             ends: self.ends(),
             has_will: self.will.is_some(),
-            in_flight: self.sent,
-            waiting: self.waiting,
-            waiting_bytes: self.waiting_bytes,
+            in_flight: backlog.map_or(0, |backlog| backlog.sent),
+            waiting,
+            waiting_bytes,
         }
     }
 }

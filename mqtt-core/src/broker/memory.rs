@@ -3,8 +3,10 @@
 use heapless::Vec;
 
 use super::{
-    Config, Connection, Session, delivering::Identified, message::Messages, session::Delivery,
-    session::Replay,
+    Config, Connection, Session,
+    delivering::Identified,
+    message::Messages,
+    session::{Backlog, Delivery, Replay},
 };
 use crate::{
     Instant,
@@ -41,8 +43,9 @@ pub trait Sealed: Sized {
     type Sessions: Slab<Session<Self>>;
     type Retained: Slab<super::message::MessageId>;
     type Messages: Messages;
-    type Deliveries: Queue<Delivery>;
-    type Replays: Queue<Replay>;
+    type Backlog: Lent<Backlog<Self>>;
+    type Deliveries: Numbered<Delivery> + Default;
+    type Replays: Queue<Replay> + Default;
     /// What is answered to one SUBSCRIBE.
     type Reasons: Queue<ReasonCode> + Default;
     /// Which filters of one UNSUBSCRIBE there were.
@@ -61,8 +64,6 @@ pub trait Sealed: Sized {
     /// Whether it can be told what has changed.
     const RECORDS: bool;
 
-    fn deliveries() -> Self::Deliveries;
-    fn replays() -> Self::Replays;
     /// A store for a session; whether it takes notes.
     fn store(config: &Config, notes: bool) -> Self::Store;
 }
@@ -136,6 +137,7 @@ impl<const C: usize, const S: usize, const F: usize, const M: usize, const B: us
     type Sessions = Array<Session<Self>, C>;
     type Retained = Array<super::message::MessageId, M>;
     type Messages = super::message::Arena<M, B>;
+    type Backlog = Here<Backlog<Self>>;
     type Deliveries = Vec<Delivery, QUEUE>;
     type Replays = Vec<Replay, S>;
     type Reasons = Vec<ReasonCode, FILTERS>;
@@ -148,14 +150,6 @@ impl<const C: usize, const S: usize, const F: usize, const M: usize, const B: us
     /// None: there is no room for as long a topic as may come.
     const ALIASES: u16 = 0;
     const RECORDS: bool = false;
-
-    fn deliveries() -> Self::Deliveries {
-        Vec::new()
-    }
-
-    fn replays() -> Self::Replays {
-        Vec::new()
-    }
 
     fn store(_: &Config, _: bool) -> Self::Store {
         Aliased::new(Records::new())
@@ -322,13 +316,58 @@ pub(super) trait Queue<T> {
     fn get(&self, index: usize) -> Option<&T>;
     fn get_mut(&mut self, index: usize) -> Option<&mut T>;
     fn len(&self) -> usize;
+}
 
-    /// What tells a value from all others that were ever in the queue, and grows from each to the next,
-    /// if there is such a thing.
-    fn number(&self, index: usize) -> u64 {
-        let _ = index;
+/// A [`Queue`] that may know its values by numbers, each above those before it.
+pub(super) trait Numbered<T>: Queue<T> {
+    /// Appends a value; whether there was room.
+    fn append(&mut self, number: u64, value: T) -> bool;
+    /// The number of a value.
+    fn number(&self, index: usize) -> u64;
+}
+
+impl<T, const N: usize> Numbered<T> for Vec<T, N> {
+    fn append(&mut self, _: u64, value: T) -> bool {
+        Queue::push(self, value)
+    }
+
+    fn number(&self, _: usize) -> u64 {
         0
     }
+}
+
+/// A value that may be there only while it is needed.
+pub(super) trait Lent<T>: Default {
+    /// It, if it is there. Otherwise it is as it was made.
+    fn get(&self) -> Option<&T>;
+    fn get_mut(&mut self) -> Option<&mut T>;
+    /// It, if there is room for it.
+    fn make(&mut self) -> Option<&mut T>;
+    /// Gives its room back if there is nothing in it.
+    fn shed(&mut self, is_empty: impl FnOnce(&T) -> bool);
+}
+
+/// One that is always there.
+#[derive(Debug, Default)]
+pub struct Here<T>(T);
+
+impl<T: Default> Lent<T> for Here<T> {
+    #[inline(always)]
+    fn get(&self) -> Option<&T> {
+        Some(&self.0)
+    }
+
+    #[inline(always)]
+    fn get_mut(&mut self) -> Option<&mut T> {
+        Some(&mut self.0)
+    }
+
+    #[inline(always)]
+    fn make(&mut self) -> Option<&mut T> {
+        Some(&mut self.0)
+    }
+
+    fn shed(&mut self, _: impl FnOnce(&T) -> bool) {}
 }
 
 impl<T, const N: usize> Queue<T> for Vec<T, N> {

@@ -324,6 +324,11 @@ pub(super) trait Messages {
         true
     }
 
+    /// A number for a delivery, above all before it, if they have numbers.
+    fn number(&mut self) -> u64 {
+        0
+    }
+
     /// When a message expires.
     fn expires(&self, id: MessageId) -> Option<Instant>;
 

@@ -2,10 +2,10 @@
 
 use super::{
     Action, Broker, Host, Memory, Verdict,
-    memory::{Names, Queue, Slab},
+    memory::{Lent, Names, Numbered, Queue, Slab},
     message::{Content, MessageId, Messages, Use},
     recording::release,
-    session::{Delivery, Replay, Subject},
+    session::{Backlog, Delivery, Replay, Subject},
     tick_after,
 };
 use crate::{
@@ -262,7 +262,9 @@ impl<M: Memory> Broker<M> {
         let replay = Replay { filter: self.router.key(filter), next: 0 };
         let Some(session) = self.sessions.get_mut(session) else { return };
         // There are as many places as there can be subscriptions.
-        session.replays.push(replay);
+        if let Some(backlog) = session.backlog.make() {
+            backlog.replays.push(replay);
+        }
     }
 
     /// Sends the retained messages that a session is owed, as far as there is room, the client takes
@@ -272,8 +274,9 @@ impl<M: Memory> Broker<M> {
         while let Some(session) = self.sessions.get(place)
             && session.connection.is_some()
             && !session.is_behind()
-            && session.rests_until <= now
-            && let Some(replay) = session.replays.get(0).copied()
+            && let Some(backlog) = session.backlog.get()
+            && backlog.rests_until <= now
+            && let Some(replay) = backlog.replays.get(0).copied()
         {
             let subscriber = Subscriber(place);
             let subscription = self.router.subscription(subscriber, replay.filter);
@@ -290,15 +293,15 @@ impl<M: Memory> Broker<M> {
                 }
                 Some((Found::Looked(next), _)) => {
                     self.set_replay(place, next);
-                    if let Some(session) = self.sessions.get_mut(place) {
-                        session.rests_until = tick_after(now);
+                    if let Some(backlog) = self.backlog(place) {
+                        backlog.rests_until = tick_after(now);
                     }
                     return self.wake(place, now);
                 }
                 // All of them, or the client has unsubscribed.
                 Some((Found::Nothing, _)) | None => {
-                    if let Some(session) = self.sessions.get_mut(place) {
-                        session.replays.remove(0);
+                    if let Some(backlog) = self.backlog(place) {
+                        backlog.replays.remove(0);
                     }
                 }
             }
@@ -308,17 +311,21 @@ impl<M: Memory> Broker<M> {
     /// Nothing is owed for this subscription any more.
     pub(super) fn owe_no_more(&mut self, session: u32, filter: Filter<'_>) {
         let key = self.router.key(filter);
-        let Some(session) = self.sessions.get_mut(session) else { return };
-        let owed = (0..session.replays.len())
-            .find(|index| session.replays.get(*index).is_some_and(|owed| owed.filter == key));
+        let Some(Backlog { replays, .. }) = self.backlog(session) else { return };
+        let owed = (0..replays.len())
+            .find(|index| replays.get(*index).is_some_and(|owed| owed.filter == key));
         if let Some(index) = owed {
-            session.replays.remove(index);
+            replays.remove(index);
         }
     }
 
+    fn backlog(&mut self, session: u32) -> Option<&mut Backlog<M>> {
+        self.sessions.get_mut(session)?.backlog.get_mut()
+    }
+
     fn set_replay(&mut self, place: u32, next: u32) {
-        if let Some(session) = self.sessions.get_mut(place)
-            && let Some(replay) = session.replays.get_mut(0)
+        if let Some(backlog) = self.backlog(place)
+            && let Some(replay) = backlog.replays.get_mut(0)
         {
             replay.next = next;
         }
@@ -377,11 +384,13 @@ impl<M: Memory> Broker<M> {
             identifier: options.identifier.unwrap_or(0),
             group: None,
         };
-        if !session.deliveries.has_room() || !self.messages.share(message, Use::Sent) {
+        let Some(backlog) = session.backlog.make() else { return false };
+        if !backlog.deliveries.has_room() || !self.messages.share(message, Use::Sent) {
             return false;
         }
-        session.deliveries.push(delivery);
-        session.note_delivery(session.deliveries.len() - 1, &mut self.messages, host);
+        backlog.deliveries.append(self.messages.number(), delivery);
+        let index = backlog.deliveries.len() - 1;
+        session.note_delivery(index, &mut self.messages, host);
         while self.send_next(now, place, host) {}
         true
     }

@@ -3,10 +3,10 @@
 use super::{
     Config, Host, Memory, Overflow, Statistics,
     delivering::earlier,
-    memory::Queue,
+    memory::{Lent, Numbered, Queue},
     message::{MessageId, Messages, Use},
     recording::{Haste, records, release},
-    session::{Delivery, Session},
+    session::{Backlog, Delivery, Session},
 };
 use crate::Instant;
 
@@ -23,9 +23,11 @@ impl<M: Memory> Session<M> {
     ) -> bool {
         let size = messages.size(delivery.message);
         let is_full = |session: &mut Self| {
-            session.waiting >= config.queue_messages
-                || session.waiting_bytes + size > config.queue_bytes
-                || !session.deliveries.has_room()
+            session.backlog.make().is_none_or(|backlog| {
+                backlog.waiting >= config.queue_messages
+                    || backlog.waiting_bytes + size > config.queue_bytes
+                    || !backlog.deliveries.has_room()
+            })
         };
         if is_full(self) {
             self.drop_expired(now, messages, statistics, host);
@@ -37,23 +39,25 @@ impl<M: Memory> Session<M> {
             && let Some((_, oldest)) = self.oldest()
             && self.drop_oldest(messages, statistics, host, Some(oldest.message))
         {}
-        if is_full(self) || !self.deliveries.push(delivery) {
+        let full = is_full(self);
+        let backlog = self.backlog.get_mut().filter(|_| !full);
+        let Some(index) = backlog.and_then(|backlog| {
+            let put = backlog.deliveries.append(messages.number(), delivery);
+            backlog.expires = earlier(backlog.expires, messages.expires(delivery.message));
+            backlog.waiting += usize::from(put);
+            backlog.waiting_bytes += if put { size } else { 0 };
+            put.then(|| backlog.deliveries.len() - 1)
+        }) else {
             statistics.dropped_overflow += 1;
             return false;
-        }
-        self.note_delivery(self.deliveries.len() - 1, messages, host);
-        let expires = messages.expires(delivery.message);
-        self.expires = earlier(self.expires, expires);
-        self.waiting += 1;
-        self.waiting_bytes += size;
+        };
+        self.note_delivery(index, messages, host);
         true
     }
 
     /// What has waited for longest, and its index.
     pub(super) fn oldest(&self) -> Option<(usize, Delivery)> {
-        let waiting = (self.sent..self.deliveries.len())
-            .map_while(|index| Some((index, *self.deliveries.get(index)?)));
-        waiting.into_iter().find(|(_, delivery)| delivery.counts)
+        self.backlog.get()?.oldest()
     }
 
     /// Drops what has waited for longest, if nobody else waits for that or it is doomed. Whether it was.
@@ -69,7 +73,9 @@ impl<M: Memory> Session<M> {
             return false;
         }
         self.note_end(index, Haste::Urgent, host);
-        self.take(index, messages.size(oldest.message));
+        if let Some(backlog) = self.backlog.get_mut() {
+            backlog.take(index, messages.size(oldest.message));
+        }
         release(messages, oldest.message, Use::Sent, host);
         statistics.dropped_overflow += 1;
         true
@@ -83,20 +89,22 @@ impl<M: Memory> Session<M> {
         statistics: &mut Statistics,
         host: &mut H,
     ) -> usize {
-        if self.expires.is_none_or(|at| at > now) {
+        let Some(backlog) = self.backlog.get() else { return 0 };
+        if backlog.expires.is_none_or(|at| at > now) {
             return 0;
         }
         if records::<M, H>(host) {
             let is_over = |message| messages.expires(message).is_some_and(|at| at <= now);
-            for index in self.sent..self.deliveries.len() {
-                let delivery = self.deliveries.get(index);
+            for index in backlog.sent..backlog.deliveries.len() {
+                let delivery = backlog.deliveries.get(index);
                 if delivery.is_some_and(|delivery| delivery.counts && is_over(delivery.message)) {
                     self.note_end(index, Haste::None, host);
                 }
             }
         }
-        let (count, mut index) = (self.deliveries.len(), 0);
-        let Self { deliveries, sent, waiting, waiting_bytes, expires, .. } = self;
+        let Some(backlog) = self.backlog.get_mut() else { return 0 };
+        let (count, mut index) = (backlog.deliveries.len(), 0);
+        let Backlog { deliveries, sent, waiting, waiting_bytes, expires, .. } = backlog;
         *expires = None;
         deliveries.retain(|delivery| {
             index += 1;
@@ -111,11 +119,14 @@ impl<M: Memory> Session<M> {
             statistics.dropped_expired += 1;
             false
         });
+        self.backlog.shed(Backlog::is_empty);
         count
     }
 
     /// Whether so many bytes more may be on their way; if it is nothing else, any number.
     pub(super) fn takes(&self, size: usize, config: &Config) -> bool {
-        self.sent == 0 || self.sent_bytes + size <= config.in_flight_bytes
+        self.backlog.get().is_none_or(|backlog| {
+            backlog.sent == 0 || backlog.sent_bytes + size <= config.in_flight_bytes
+        })
     }
 }

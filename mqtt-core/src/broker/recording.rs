@@ -6,9 +6,9 @@
 
 use super::{
     Broker, Host, Memory,
-    memory::{Note, Noting, Queue, Slab},
+    memory::{Lent, Note, Noting, Numbered, Queue, Slab},
     message::{MessageId, Messages, Use},
-    session::Session,
+    session::{Backlog, Session},
 };
 use crate::{
     router::{Router, Subscriber},
@@ -82,11 +82,12 @@ impl<M: Memory> Session<M> {
     ) {
         if records::<M, H>(host)
             && self.recorded
-            && let Some(delivery) = self.deliveries.get(index)
+            && let Some(Backlog { deliveries, .. }) = self.backlog.get()
+            && let Some(delivery) = deliveries.get(index)
             && delivery.qos > QoS::AtMostOnce
         {
             require(messages, delivery.message, host);
-            host.changed(Key::Delivery(self.place, self.deliveries.number(index)), Haste::Urgent);
+            host.changed(Key::Delivery(self.place, deliveries.number(index)), Haste::Urgent);
         }
     }
 
@@ -94,10 +95,11 @@ impl<M: Memory> Session<M> {
     pub(super) fn note_end<H: Host>(&self, index: usize, haste: Haste, host: &mut H) {
         if records::<M, H>(host)
             && self.recorded
-            && let Some(delivery) = self.deliveries.get(index)
+            && let Some(Backlog { deliveries, .. }) = self.backlog.get()
+            && let Some(delivery) = deliveries.get(index)
             && delivery.qos > QoS::AtMostOnce
         {
-            host.changed(Key::Delivery(self.place, self.deliveries.number(index)), haste);
+            host.changed(Key::Delivery(self.place, deliveries.number(index)), haste);
         }
     }
 
@@ -112,7 +114,7 @@ impl<M: Memory> Session<M> {
         while let Some(note) = self.peer.store_mut().note() {
             match note {
                 Note::Released(id) => {
-                    if let Some(index) = self.find(id) {
+                    if let Some(index) = self.backlog.get().and_then(|backlog| backlog.find(id)) {
                         self.note_delivery(index, messages, host);
                     }
                 }
@@ -191,7 +193,8 @@ impl<M: Memory> Broker<M> {
         session.peer.store().each_taken(&mut |id| {
             host.changed(Key::Arrival(place, id), Haste::Urgent);
         });
-        for index in 0..session.deliveries.len() {
+        let deliveries = session.backlog.get().map_or(0, |backlog| backlog.deliveries.len());
+        for index in 0..deliveries {
             session.note_delivery(index, &mut self.messages, host);
         }
     }

@@ -18,10 +18,10 @@ use core::{fmt, str};
 use super::{
     Broker, Config, Host, Large,
     delivering::earlier,
-    memory::{Alarms, Names, Queue, Slab},
+    memory::{Alarms, Lent, Names, Numbered, Queue, Slab},
     message::{Content, MessageId, Messages, Use},
     recording::{Haste, Key},
-    session::{Delivery, Replay, Session, Will},
+    session::{Backlog, Delivery, Replay, Session, Will},
 };
 use crate::{
     Instant,
@@ -193,10 +193,10 @@ impl Broker<Large> {
         }
         let store = session.peer.store();
         store.taken().for_each(|id| each(Key::Arrival(place, id)));
-        for index in 0..session.deliveries.len() {
-            let delivery = session.deliveries.get(index);
-            if delivery.is_some_and(|delivery| delivery.qos > QoS::AtMostOnce) {
-                each(Key::Delivery(place, session.deliveries.number(index)));
+        let Some(Backlog { deliveries, .. }) = session.backlog.get() else { return };
+        for index in 0..deliveries.len() {
+            if deliveries.get(index).is_some_and(|delivery| delivery.qos > QoS::AtMostOnce) {
+                each(Key::Delivery(place, deliveries.number(index)));
             }
         }
     }
@@ -262,9 +262,8 @@ impl Broker<Large> {
         let options = self.router.options(Subscriber(place), filter)?;
         let Options { qos, no_local, retain_as_published, identifier } = options;
         let key = self.router.key(filter);
-        let owed = (0..session.replays.len())
-            .filter_map(|index| session.replays.get(index))
-            .find(|replay| replay.filter == key);
+        let replays = session.backlog.get().map(|backlog| backlog.replays.iter());
+        let owed = replays.into_iter().flatten().find(|replay| replay.filter == key);
         to.push(
             qos as u8
                 | flag(NO_LOCAL, no_local)
@@ -280,7 +279,7 @@ impl Broker<Large> {
 
     fn delivery_record(&self, place: u32, number: u64, to: &mut Vec<u8>) -> Option<()> {
         let session = self.recorded(place)?;
-        let delivery = session.deliveries.numbered(number)?;
+        let delivery = session.backlog.get()?.deliveries.numbered(number)?;
         let Delivery { message, id, qos, retain, counts, identifier, group } = *delivery;
         if qos == QoS::AtMostOnce {
             return None;
@@ -440,7 +439,9 @@ impl Broker<Large> {
         }
         if let (Some(next), Some(session)) = (owed, self.sessions.get_mut(place)) {
             let filter = self.router.key(filter);
-            session.replays.push(Replay { filter, next });
+            if let Some(backlog) = session.backlog.make() {
+                backlog.replays.push(Replay { filter, next });
+            }
         }
         Ok(())
     }
@@ -484,19 +485,20 @@ impl Broker<Large> {
         }
         let size = self.messages.size(delivery.message);
         let known = delivery.id.is_some_and(|id| session.peer.store().flight(id).is_some());
-        if known || !session.deliveries.is_above(number) {
+        let backlog = session.backlog.make().ok_or(RestoreError::Limit)?;
+        if known || !backlog.deliveries.is_above(number) {
             return Err(RestoreError::Taken);
         }
         let Config { queue_messages, queue_bytes, .. } = self.config;
         let is_full =
-            session.waiting >= queue_messages || session.waiting_bytes + size > queue_bytes;
+            backlog.waiting >= queue_messages || backlog.waiting_bytes + size > queue_bytes;
         match delivery.id {
             // Those on their way come first.
-            Some(_) if session.is_behind() => return Err(RestoreError::Malformed),
+            Some(_) if backlog.is_behind() => return Err(RestoreError::Malformed),
             None if delivery.counts && is_full => return Err(RestoreError::Limit),
             _ => {}
         }
-        if !session.deliveries.has_room() || !self.messages.reuse(delivery.message, Use::Sent) {
+        if !backlog.deliveries.has_room() || !self.messages.reuse(delivery.message, Use::Sent) {
             return Err(RestoreError::Limit);
         }
         if let Some(id) = delivery.id {
@@ -504,13 +506,14 @@ impl Broker<Large> {
                 self.messages.release(delivery.message, Use::Sent);
                 return Err(RestoreError::Limit);
             }
-            session.is_on_its_way(size);
+            backlog.is_on_its_way(size);
         } else if delivery.counts {
-            session.waiting += 1;
-            session.waiting_bytes += size;
+            backlog.waiting += 1;
+            backlog.waiting_bytes += size;
         }
-        session.expires = earlier(session.expires, self.messages.expires(delivery.message));
-        session.deliveries.put(number, delivery);
+        backlog.expires = earlier(backlog.expires, self.messages.expires(delivery.message));
+        backlog.deliveries.append(number, delivery);
+        self.messages.has_numbered(number);
         Ok(())
     }
 }

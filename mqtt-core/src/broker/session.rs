@@ -2,7 +2,7 @@
 
 use super::{
     ConnectionId,
-    memory::{Queue, Sealed},
+    memory::{Lent, Noting, Queue, Sealed},
     message::MessageId,
 };
 use crate::{
@@ -20,27 +20,13 @@ pub struct Session<M: Sealed> {
     pub(super) connection: Option<ConnectionId>,
     /// Who the host says it is.
     pub(super) identity: u32,
-    /// Messages on their way, in the order of sending, and behind them those that wait.
-    pub(super) deliveries: M::Deliveries,
-    /// How many are on their way, and how many bytes these have.
-    pub(super) sent: usize,
-    pub(super) sent_bytes: usize,
-    /// How many of the waiting ones count, and how many bytes these have.
-    pub(super) waiting: usize,
-    pub(super) waiting_bytes: usize,
-    /// None of these expires before.
-    pub(super) expires: Option<Instant>,
+    /// What is to be sent to it.
+    pub(super) backlog: M::Backlog,
     /// How many subscriptions it has, and how many bytes their filters.
     pub(super) subscriptions: u32,
     pub(super) filter_bytes: u32,
-    /// Retained messages that are owed for new subscriptions.
-    pub(super) replays: M::Replays,
-    /// No more of them are looked for before.
-    pub(super) rests_until: Instant,
     /// How many unfinished messages that have arrived are known to be kept.
     pub(super) arrivals: u16,
-    /// A message that is to be sent again when there is room.
-    pub(super) resend: Option<PacketId>,
     /// Seconds that it outlives its connection; `u32::MAX` for ever.
     pub(super) expiry: u32,
     /// When it has lost its connection, if it has none.
@@ -53,6 +39,26 @@ pub struct Session<M: Sealed> {
     pub(super) identified: u32,
     /// All of it is on record, because it outlives its connection.
     pub(super) recorded: bool,
+}
+
+/// What is to be sent to a client: on its way, waiting, or owed. Most of the time there is nothing.
+pub struct Backlog<M: Sealed> {
+    /// Messages on their way, in the order of sending, and behind them those that wait.
+    pub(super) deliveries: M::Deliveries,
+    /// How many are on their way, and how many bytes these have.
+    pub(super) sent: usize,
+    pub(super) sent_bytes: usize,
+    /// How many of the waiting ones count, and how many bytes these have.
+    pub(super) waiting: usize,
+    pub(super) waiting_bytes: usize,
+    /// None of these expires before.
+    pub(super) expires: Option<Instant>,
+    /// Retained messages that are owed for new subscriptions.
+    pub(super) replays: M::Replays,
+    /// No more of them are looked for before.
+    pub(super) rests_until: Instant,
+    /// A message that is to be sent again when there is room.
+    pub(super) resend: Option<PacketId>,
 }
 
 /// A will.
@@ -97,7 +103,23 @@ pub struct Replay {
     pub(super) next: u32,
 }
 
-impl<M: Sealed> Session<M> {
+impl<M: Sealed> Default for Backlog<M> {
+    fn default() -> Self {
+        Self {
+            deliveries: Default::default(),
+            sent: 0,
+            sent_bytes: 0,
+            waiting: 0,
+            waiting_bytes: 0,
+            expires: None,
+            replays: Default::default(),
+            rests_until: Instant::default(),
+            resend: None,
+        }
+    }
+}
+
+impl<M: Sealed> Backlog<M> {
     /// The delivery under this identifier, by its number.
     pub(super) fn find(&self, id: PacketId) -> Option<usize> {
         (0..self.sent).find(|index| {
@@ -131,6 +153,46 @@ impl<M: Sealed> Session<M> {
         }
     }
 
+    /// The first that waits.
+    pub(super) fn next(&self) -> Option<&Delivery> {
+        self.deliveries.get(self.sent)
+    }
+
+    /// What has waited for longest, and its index.
+    pub(super) fn oldest(&self) -> Option<(usize, Delivery)> {
+        let waiting = (self.sent..self.deliveries.len())
+            .map_while(|index| Some((index, *self.deliveries.get(index)?)));
+        waiting.into_iter().find(|(_, delivery)| delivery.counts)
+    }
+
+    /// Whether something waits that is to be sent before anything new.
+    pub(super) fn is_behind(&self) -> bool {
+        self.sent < self.deliveries.len()
+    }
+
+    /// Whether there is nothing.
+    pub(super) fn is_empty(&self) -> bool {
+        self.deliveries.len() == 0 && self.replays.len() == 0 && self.resend.is_none()
+    }
+}
+
+impl<M: Sealed> Session<M> {
+    /// Gives back what is not in use.
+    pub(super) fn rest(&mut self) {
+        self.backlog.shed(Backlog::is_empty);
+        self.peer.store_mut().rest();
+    }
+
+    /// How many messages wait, as they count, and how many bytes they have.
+    pub(super) fn waiting(&self) -> (usize, usize) {
+        self.backlog.get().map_or((0, 0), |backlog| (backlog.waiting, backlog.waiting_bytes))
+    }
+
+    /// A message that is to be sent again when there is room.
+    pub(super) fn resend(&self) -> Option<PacketId> {
+        self.backlog.get()?.resend
+    }
+
     /// When it ends, without a connection.
     pub(super) fn ends(&self) -> Option<Instant> {
         let lost = self.lost.filter(|_| self.expiry < u32::MAX);
@@ -145,12 +207,12 @@ impl<M: Sealed> Session<M> {
 
     /// Whether what waits begins with a retained message at QoS 0, which a newer one is not to overtake.
     pub(super) fn is_behind_fleeting(&self) -> bool {
-        let first = self.deliveries.get(self.sent);
+        let first = self.backlog.get().and_then(Backlog::next);
         self.connection.is_some() && first.is_some_and(|first| first.qos == QoS::AtMostOnce)
     }
 
     /// Whether something waits that is to be sent before anything new.
     pub(super) fn is_behind(&self) -> bool {
-        self.sent < self.deliveries.len()
+        self.backlog.get().is_some_and(Backlog::is_behind)
     }
 }

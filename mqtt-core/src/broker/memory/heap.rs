@@ -5,8 +5,8 @@ use alloc::{boxed::Box, collections::VecDeque, vec::Vec};
 use hashbrown::HashTable;
 
 use super::{
-    Connection, Delivery, Identified, Memory, Names, Queue, Replay, Sealed, Session, Slab,
-    alarms::Clocks, noted::Noted,
+    Backlog, Connection, Delivery, Identified, Lent, Memory, Names, Numbered, Queue, Replay,
+    Sealed, Session, Slab, alarms::Clocks, noted::Noted,
 };
 use crate::{
     broker::{
@@ -35,8 +35,9 @@ impl Sealed for Large {
     type Sessions = Places<Session<Self>>;
     type Retained = Places<MessageId>;
     type Messages = Shared;
-    type Deliveries = Numbered<Delivery>;
-    type Replays = Seldom<Replay>;
+    type Backlog = Apart<Backlog<Self>>;
+    type Deliveries = Deliveries;
+    type Replays = VecDeque<Replay>;
     type Reasons = VecDeque<ReasonCode>;
     type Ended = VecDeque<usize>;
     type Identified = VecDeque<Identified>;
@@ -46,14 +47,6 @@ impl Sealed for Large {
     const SHARED: usize = 1024;
     const ALIASES: u16 = u16::MAX;
     const RECORDS: bool = true;
-
-    fn deliveries() -> Self::Deliveries {
-        Numbered::new()
-    }
-
-    fn replays() -> Self::Replays {
-        Seldom(None)
-    }
 
     fn store(config: &Config, notes: bool) -> Self::Store {
         Noted::new(arrivals(config), config.topic_alias_maximum, config.topic_alias_bytes, notes)
@@ -99,7 +92,7 @@ impl Large {
         let retained = places::<MessageId>(retained) + table(retained);
         let sessions = config.sessions;
         let session = config.client_id_bytes
-            + size_of::<VecDeque<Replay>>()
+            + size_of::<Backlog<Self>>()
             + vec::<Replay>(0)
             + Noted::memory(config.in_flight);
         let sessions = sessions * session
@@ -286,135 +279,102 @@ impl<T> Queue<T> for VecDeque<T> {
     }
 }
 
-/// A [`Queue`] that is empty most of the time, and then takes no more than a pointer.
+/// A value that has memory only while it is needed.
 #[derive(Debug)]
-pub struct Seldom<T>(Option<Boxed<VecDeque<T>>>);
+pub struct Apart<T>(Option<Boxed<T>>);
 
-impl<T> Seldom<T> {
-    fn queue(&self) -> Option<&VecDeque<T>> {
-        let [queue] = &**self.0.as_ref()?;
-        Some(queue)
-    }
-
-    fn queue_mut(&mut self) -> Option<&mut VecDeque<T>> {
-        let [queue] = &mut **self.0.as_mut()?;
-        Some(queue)
-    }
-
-    fn shed(&mut self) {
-        self.0.take_if(|queue| queue[0].is_empty());
+impl<T> Default for Apart<T> {
+    fn default() -> Self {
+        Self(None)
     }
 }
 
-impl<T> Queue<T> for Seldom<T> {
-    fn has_room(&mut self) -> bool {
+impl<T: Default> Lent<T> for Apart<T> {
+    #[inline]
+    fn get(&self) -> Option<&T> {
+        let [value] = &**self.0.as_ref()?;
+        Some(value)
+    }
+
+    #[inline]
+    fn get_mut(&mut self) -> Option<&mut T> {
+        let [value] = &mut **self.0.as_mut()?;
+        Some(value)
+    }
+
+    #[inline]
+    fn make(&mut self) -> Option<&mut T> {
         if self.0.is_none() {
-            self.0 = boxed(VecDeque::new()).ok();
+            self.0 = boxed(T::default()).ok();
         }
-        self.queue_mut().is_some_and(Queue::has_room)
+        self.get_mut()
     }
 
-    fn push(&mut self, value: T) -> bool {
-        self.has_room() && self.queue_mut().is_some_and(|queue| Queue::push(queue, value))
-    }
-
-    fn remove(&mut self, index: usize) -> Option<T> {
-        let value = Queue::remove(self.queue_mut()?, index);
-        self.shed();
-        value
-    }
-
-    fn clear(&mut self) {
-        self.0 = None;
-    }
-
-    fn retain(&mut self, keep: impl FnMut(&T) -> bool) {
-        if let Some(queue) = self.queue_mut() {
-            Queue::retain(queue, keep);
-        }
-        self.shed();
-    }
-
-    fn get(&self, index: usize) -> Option<&T> {
-        self.queue()?.get(index)
-    }
-
-    fn get_mut(&mut self, index: usize) -> Option<&mut T> {
-        self.queue_mut()?.get_mut(index)
-    }
-
-    fn len(&self) -> usize {
-        self.queue().map_or(0, VecDeque::len)
+    fn shed(&mut self, is_empty: impl FnOnce(&T) -> bool) {
+        self.0.take_if(|value| is_empty(&value[0]));
     }
 }
 
-/// A [`Queue`] that numbers its values.
-#[derive(Debug)]
-pub struct Numbered<T> {
-    values: VecDeque<(u64, T)>,
-    next: u64,
-}
-
-impl<T> Numbered<T> {
-    const fn new() -> Self {
-        Self { values: VecDeque::new(), next: 0 }
+impl Numbered<Delivery> for Deliveries {
+    fn append(&mut self, number: u64, value: Delivery) -> bool {
+        Queue::push(&mut self.0, (number, value))
     }
 
+    fn number(&self, index: usize) -> u64 {
+        self.0.get(index).map_or(0, |(number, _)| *number)
+    }
+}
+
+/// Deliveries with their numbers.
+#[derive(Debug, Default)]
+pub struct Deliveries(VecDeque<(u64, Delivery)>);
+
+impl Deliveries {
     /// Whether a number is above all others, and there are more above it.
-    pub(in crate::broker) const fn is_above(&self, number: u64) -> bool {
-        self.next <= number && number < u64::MAX / 2
+    pub(in crate::broker) fn is_above(&self, number: u64) -> bool {
+        let last = self.0.back().map(|(number, _)| *number);
+        last.is_none_or(|last| last < number) && number < u64::MAX / 2
     }
 
-    /// Appends a value with a number that [is above](Self::is_above) all others; whether there was room.
-    pub(in crate::broker) fn put(&mut self, number: u64, value: T) -> bool {
-        self.next = number;
-        self.push(value)
-    }
-
-    /// The value with this number.
-    pub(in crate::broker) fn numbered(&self, number: u64) -> Option<&T> {
-        let index = self.values.binary_search_by_key(&number, |(number, _)| *number).ok()?;
+    /// The delivery with this number.
+    pub(in crate::broker) fn numbered(&self, number: u64) -> Option<&Delivery> {
+        let index = self.0.binary_search_by_key(&number, |(number, _)| *number).ok()?;
         self.get(index)
     }
 }
 
-impl<T> Queue<T> for Numbered<T> {
-    fn push(&mut self, value: T) -> bool {
-        let room = Queue::push(&mut self.values, (self.next, value));
-        self.next += u64::from(room);
-        room
+impl Queue<Delivery> for Deliveries {
+    fn push(&mut self, value: Delivery) -> bool {
+        let above = self.0.back().map_or(0, |(number, _)| number + 1);
+        self.append(above, value)
     }
 
-    fn remove(&mut self, index: usize) -> Option<T> {
-        Queue::remove(&mut self.values, index).map(|(_, value)| value)
+    fn remove(&mut self, index: usize) -> Option<Delivery> {
+        Queue::remove(&mut self.0, index).map(|(_, value)| value)
     }
 
-    fn get(&self, index: usize) -> Option<&T> {
-        self.values.get(index).map(|(_, value)| value)
+    fn get(&self, index: usize) -> Option<&Delivery> {
+        self.0.get(index).map(|(_, value)| value)
     }
 
-    fn get_mut(&mut self, index: usize) -> Option<&mut T> {
-        self.values.get_mut(index).map(|(_, value)| value)
+    fn get_mut(&mut self, index: usize) -> Option<&mut Delivery> {
+        self.0.get_mut(index).map(|(_, value)| value)
     }
 
     fn len(&self) -> usize {
-        self.values.len()
+        self.0.len()
     }
 
     fn has_room(&mut self) -> bool {
-        self.values.has_room()
+        self.0.has_room()
     }
 
     fn clear(&mut self) {
-        self.values.clear();
+        self.0.clear();
     }
 
-    fn retain(&mut self, mut keep: impl FnMut(&T) -> bool) {
-        Queue::retain(&mut self.values, |(_, value)| keep(value));
-    }
-
-    fn number(&self, index: usize) -> u64 {
-        self.values.get(index).map_or(self.next, |(number, _)| *number)
+    fn retain(&mut self, mut keep: impl FnMut(&Delivery) -> bool) {
+        Queue::retain(&mut self.0, |(_, value)| keep(value));
     }
 }
 
@@ -469,7 +429,7 @@ mod tests {
     #[cfg(target_pointer_width = "64")]
     fn a_session_that_is_idle_is_small() {
         let sizes = (size_of::<Session<Large>>(), size_of::<Noted>(), size_of::<Connection>());
-        assert!(sizes.0 <= 344 && sizes.1 <= 24 && sizes.2 <= 40, "{sizes:?}");
+        assert!(sizes.0 <= 256 && sizes.1 <= 24 && sizes.2 <= 40, "{sizes:?}");
     }
 
     #[test]

@@ -24,6 +24,8 @@ pub struct Shared {
     ledger: Ledger,
     /// How many bytes are taken by what is known of messages that have arrived and are unfinished.
     arrived: usize,
+    /// How many deliveries there have been.
+    numbered: u64,
 }
 
 #[derive(Debug)]
@@ -104,9 +106,14 @@ fn size(head: &Head) -> usize {
 const MAX_COPIED: usize = 64;
 
 impl Shared {
+    /// A delivery has this number, less than half of all.
+    pub(in crate::broker) fn has_numbered(&mut self, number: u64) {
+        self.numbered = self.numbered.max(number);
+    }
+
     pub(in crate::broker) const fn new(limit: usize) -> Self {
         let ledger = Ledger::new(limit / LEAST, limit, RECORD);
-        Self { messages: Places::new(), ledger, arrived: 0 }
+        Self { messages: Places::new(), ledger, arrived: 0, numbered: 0 }
     }
 
     /// The number of bytes of as much as may be kept.
@@ -243,6 +250,11 @@ impl Messages for Shared {
 
     fn may_arrive(&self, of: usize) -> bool {
         of <= Heap::FEW || self.arrived <= arrivals(self.ledger.limit.bytes)
+    }
+
+    fn number(&mut self) -> u64 {
+        self.numbered += 1;
+        self.numbered
     }
 
     fn deliveries(&self, id: MessageId) -> u32 {
