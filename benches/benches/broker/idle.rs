@@ -52,11 +52,6 @@ pub(crate) fn measure(kind: &Kind, size: Size) -> io::Result<Idle> {
     Ok(Idle { accepted, connected, subscribed: crowd.each()? })
 }
 
-/// The same for a process that only accepts connections, by tokio.
-pub(crate) fn bare_socket(size: Size) -> io::Result<f64> {
-    Crowd::gather(&Kind::Bare, size)?.each()
-}
-
 /// Connections on which nothing has been sent yet.
 struct Crowd {
     subject: Subject,

@@ -72,7 +72,7 @@ struct Round {
 fn main() -> io::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if arguments.first().is_some_and(|argument| argument == serve::ARGUMENT) {
-        return serve::run(arguments.get(1).map(String::as_str));
+        return serve::run();
     }
     let value = |key: &str| {
         let mut found = arguments.iter().filter_map(|argument| argument.split_once('='));

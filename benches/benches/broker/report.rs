@@ -116,7 +116,6 @@ impl Table {
 
     /// Connections that do nothing: measures them, too.
     pub(crate) fn idle(&mut self, kinds: &[Kind], size: Size) -> io::Result<()> {
-        let bare = idle::bare_socket(size)?;
         let idle: io::Result<Vec<_>> = kinds.iter().map(|kind| idle::measure(kind, size)).collect();
         let idle = idle?;
         // What mosquitto needs is what is aimed at.
@@ -129,9 +128,9 @@ impl Table {
         self.row("the same with a subscription, bytes", bytes(|it| it.subscribed), &with);
         let Some(ours) = idle.first() else { return Ok(()) };
         self.notes.push(format!(
-            "an idle connection of transport-tokio: {bare:.0} bytes are a socket of tokio's, {:.0} \
-             the connection, {:.0} the session, {:.0} a subscription",
-            ours.accepted - bare,
+            "an idle connection of transport-tokio: {:.0} bytes are the connection, {:.0} the \
+             session, {:.0} a subscription",
+            ours.accepted,
             ours.connected - ours.accepted,
             ours.subscribed - ours.connected,
         ));

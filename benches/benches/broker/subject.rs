@@ -23,14 +23,12 @@ pub(crate) enum Kind {
     Ours,
     Mosquitto(String),
     Rumqttd(String),
-    /// No broker: a process of ours that accepts connections, and nothing else.
-    Bare,
 }
 
 impl Kind {
     pub(crate) const fn name(&self) -> &'static str {
         match self {
-            Self::Ours | Self::Bare => "transport-tokio",
+            Self::Ours => "transport-tokio",
             Self::Mosquitto(_) => "mosquitto",
             Self::Rumqttd(_) => "rumqttd",
         }
@@ -40,7 +38,7 @@ impl Kind {
     /// another broker would deliver.
     fn configuration(&self, port: u16) -> String {
         match self {
-            Self::Ours | Self::Bare => String::new(),
+            Self::Ours => String::new(),
             Self::Mosquitto(_) => format!(
                 "listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\n\
                  max_queued_messages 0\nmax_inflight_messages 100\nset_tcp_nodelay true\n\
@@ -59,12 +57,11 @@ impl Kind {
 
     fn command(&self, configuration: &str) -> io::Result<Command> {
         let mut command = match self {
-            Self::Ours | Self::Bare => Command::new(std::env::current_exe()?),
+            Self::Ours => Command::new(std::env::current_exe()?),
             Self::Mosquitto(program) | Self::Rumqttd(program) => Command::new(program),
         };
         match self {
             Self::Ours => command.args([serve::ARGUMENT]),
-            Self::Bare => command.args([serve::ARGUMENT, serve::BARE]),
             Self::Mosquitto(_) | Self::Rumqttd(_) => command.args(["-c", configuration]),
         };
         Ok(command)
@@ -93,7 +90,7 @@ impl Subject {
             .spawn()?;
         // Ours says where it listens.
         let port = match (kind, process.stdout.take()) {
-            (Kind::Ours | Kind::Bare, Some(output)) => {
+            (Kind::Ours, Some(output)) => {
                 let mut line = String::new();
                 BufReader::new(output).read_line(&mut line)?;
                 line.trim().parse().map_err(io::Error::other)?
