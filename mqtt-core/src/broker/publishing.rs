@@ -300,8 +300,8 @@ impl<M: Memory> Broker<M> {
                 }
                 // All of them, or the client has unsubscribed.
                 Some((Found::Nothing, _)) | None => {
-                    if let Some(backlog) = self.backlog(place) {
-                        backlog.replays.remove(0);
+                    if let Some(session) = self.sessions.get_mut(place) {
+                        session.is_owed_no_more(0);
                     }
                 }
             }
@@ -311,11 +311,12 @@ impl<M: Memory> Broker<M> {
     /// Nothing is owed for this subscription any more.
     pub(super) fn owe_no_more(&mut self, session: u32, filter: Filter<'_>) {
         let key = self.router.key(filter);
-        let Some(Backlog { replays, .. }) = self.backlog(session) else { return };
+        let Some(session) = self.sessions.get_mut(session) else { return };
+        let Some(Backlog { replays, .. }) = session.backlog.get() else { return };
         let owed = (0..replays.len())
             .find(|index| replays.get(*index).is_some_and(|owed| owed.filter == key));
         if let Some(index) = owed {
-            replays.remove(index);
+            session.is_owed_no_more(index);
         }
     }
 

@@ -183,6 +183,14 @@ impl<M: Sealed> Session<M> {
         self.peer.store_mut().rest();
     }
 
+    /// All retained messages of a subscription have been sent, by its index among those that are owed any.
+    pub(super) fn is_owed_no_more(&mut self, index: usize) {
+        if let Some(backlog) = self.backlog.get_mut() {
+            backlog.replays.remove(index);
+        }
+        self.backlog.shed(Backlog::is_empty);
+    }
+
     /// How many messages wait, as they count, and how many bytes they have.
     pub(super) fn waiting(&self) -> (usize, usize) {
         self.backlog.get().map_or((0, 0), |backlog| (backlog.waiting, backlog.waiting_bytes))
