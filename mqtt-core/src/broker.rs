@@ -235,7 +235,7 @@ pub struct Connection {
 enum State {
     /// CONNECT is awaited, and perhaps AUTH: until then, and so many bytes of the input have been
     /// looked at.
-    Handshake { until: Option<Instant>, seen: usize },
+    Handshake { until: Option<Instant>, seen: u32 },
     /// It is that of this session.
     Open(u32),
     /// It has come to its end.

@@ -73,7 +73,7 @@ impl<M: Memory> Broker<M> {
         let (action, rest) = if seen == 0 {
             (Action::Connect(version, &connect), after)
         } else {
-            let behind = input.get(seen..).unwrap_or_default();
+            let behind = input.get(seen as usize..).unwrap_or_default();
             let Some((body, rest)) = self.packet(version, PacketType::Auth, behind)? else {
                 return Ok(false);
             };
@@ -98,7 +98,7 @@ impl<M: Memory> Broker<M> {
                 self.go_on(now, from, version, &connect, taken, host)
             }
             Verdict::Later => {
-                let seen = if seen == 0 { 0 } else { seen.max(connect_len) };
+                let seen = if seen == 0 { 0 } else { seen.max(looked_at(connect_len)) };
                 self.set_state(from, State::Handshake { until: None, seen });
                 self.handshakes.clear(from.place);
                 self.set_asked(from, true);
@@ -131,7 +131,8 @@ impl<M: Memory> Broker<M> {
         let State::Handshake { until, seen } = self.state(from) else { return Ok(false) };
         let sent = challenge(from, version, connect, host)?;
         let fresh = now + u64::from(self.config.connect_timeout);
-        let (until, seen) = if sent { (fresh, taken) } else { (until.unwrap_or(fresh), seen) };
+        let (until, seen) =
+            if sent { (fresh, looked_at(taken)) } else { (until.unwrap_or(fresh), seen) };
         if !sent {
             self.set_decided(from, Verdict::Continue);
         }
@@ -576,6 +577,11 @@ impl Config {
             false => most,
         }
     }
+}
+
+/// So many bytes of the input. Nobody can hold more than this can say.
+fn looked_at(len: usize) -> u32 {
+    u32::try_from(len).unwrap_or(u32::MAX)
 }
 
 /// A will as it is kept: its time has not begun.

@@ -148,8 +148,8 @@ impl Trie {
         }
     }
 
-    /// What is kept, in bytes, which [`Limits::bytes`] limits: 48 for a subscription; 104 for
-    /// each different filter, and its length if that is more than 54; 64 for each level, as far as
+    /// What is kept, in bytes, which [`Limits::bytes`] limits: 48 for a subscription; 88 for
+    /// each different filter, and its length if that is more than 46; 64 for each level, as far as
     /// filters with wildcards have not it and those before it in common, and its length if that is
     /// more than 22.
     ///
@@ -264,7 +264,7 @@ impl Trie {
         self.room(ENTRY + long)?;
         self.filters.reserve(1)?;
         let filter = text(name);
-        let entry = Entry { filter, recipients: Recipients::new(), node: NONE, groups: NONE };
+        let entry = Entry { filter, recipients: Recipients::None, node: NONE, groups: NONE };
         let index = self.entries.insert(entry)?;
         self.filters.insert(self.seed.bytes(bytes), index);
         self.long += long;
@@ -563,10 +563,10 @@ const FEW: usize = 8;
 
 /// What a subscription and a filter are reckoned to take, with their places in the tables.
 const LINK: usize = 48;
-const ENTRY: usize = 104;
+const ENTRY: usize = 88;
 
-/// The filters that fit an entry, which takes 88 bytes then.
-const SHORT: usize = 54;
+/// The filters that fit an entry, which takes 72 bytes then.
+const SHORT: usize = 46;
 
 #[cfg(test)]
 mod tests;

@@ -12,43 +12,40 @@ pub struct Clocks {
     /// The places whose alarms are set: each goes off no later than those at twice its index and one, or
     /// two, more.
     heap: Vec<u32>,
-    alarms: Vec<Alarm>,
+    /// The index of each place in the heap, or [`OFF`].
+    indices: Vec<u32>,
+    /// When the alarm of each place goes off that has one.
+    times: Vec<Instant>,
 }
 
-/// When the alarm of a place goes off, and its index in the heap.
-#[derive(Clone, Copy, Debug)]
-struct Alarm {
-    at: Instant,
-    index: u32,
-}
-
-impl Alarm {
-    const OFF: Self = Self { at: Instant::from_millis(u64::MAX), index: u32::MAX };
-
-    const fn is_set(&self) -> bool {
-        self.index != u32::MAX
-    }
-}
+/// The index of an alarm that is not set.
+const OFF: u32 = u32::MAX;
 
 impl Clocks {
     pub(in crate::broker) const fn new() -> Self {
-        Self { heap: Vec::new(), alarms: Vec::new() }
+        Self { heap: Vec::new(), indices: Vec::new(), times: Vec::new() }
     }
 
     /// The number of bytes for so many places.
     pub(super) const fn memory(places: usize) -> usize {
-        vec::<u32>(places) + vec::<Alarm>(places)
+        2 * vec::<u32>(places) + vec::<Instant>(places)
     }
 
     /// When the alarm at this index of the heap goes off, and for which place.
     fn at(&self, index: usize) -> Option<(Instant, u32)> {
         let place = *self.heap.get(index)?;
-        Some((self.alarms.get(place as usize)?.at, place))
+        Some((*self.times.get(place as usize)?, place))
+    }
+
+    /// The index of a place in the heap, if its alarm is set.
+    fn index(&self, place: u32) -> Option<usize> {
+        let index = self.indices.get(place as usize).filter(|index| **index != OFF)?;
+        Some(*index as usize)
     }
 
     /// When the alarm of a place goes off.
     pub(in crate::broker) fn of(&self, place: u32) -> Option<Instant> {
-        self.alarms.get(place as usize).filter(|alarm| alarm.is_set()).map(|alarm| alarm.at)
+        self.at(self.index(place)?).map(|(at, _)| at)
     }
 
     /// Puts a place where another was.
@@ -56,8 +53,8 @@ impl Clocks {
         if let Some(at) = self.heap.get_mut(index) {
             *at = place;
         }
-        if let Some(alarm) = self.alarms.get_mut(place as usize) {
-            alarm.index = index as u32;
+        if let Some(at) = self.indices.get_mut(place as usize) {
+            *at = index as u32;
         }
     }
 
@@ -87,35 +84,36 @@ impl Clocks {
 
 impl Alarms for Clocks {
     fn make_room(&mut self, place: u32) -> bool {
-        let more = (place as usize + 1).saturating_sub(self.alarms.len());
-        if self.alarms.try_reserve(more).is_err() {
+        let more = (place as usize + 1).saturating_sub(self.times.len());
+        let room = self.indices.try_reserve(more).is_ok() && self.times.try_reserve(more).is_ok();
+        if !room {
             return false;
         }
-        self.alarms.resize(self.alarms.len() + more, Alarm::OFF);
-        self.heap.try_reserve(self.alarms.len() - self.heap.len()).is_ok()
+        let places = self.times.len() + more;
+        self.indices.resize(places, OFF);
+        self.times.resize(places, Instant::default());
+        self.heap.try_reserve(places - self.heap.len()).is_ok()
     }
 
     fn set(&mut self, place: u32, at: Instant) {
-        let Some(alarm) = self.alarms.get_mut(place as usize) else { return };
-        if alarm.is_set() {
-            if at >= alarm.at {
-                return;
-            }
-        } else {
-            alarm.index = self.heap.len() as u32;
+        let index = self.index(place);
+        let Some(time) = self.times.get_mut(place as usize) else { return };
+        if index.is_some() && at >= *time {
+            return;
+        }
+        *time = at;
+        let index = index.unwrap_or(self.heap.len());
+        if index == self.heap.len() {
             self.heap.push(place); // there is room
         }
-        alarm.at = at;
-        let index = alarm.index as usize;
         self.settle(index);
     }
 
     fn clear(&mut self, place: u32) {
-        let Some(alarm) = self.alarms.get_mut(place as usize).filter(|alarm| alarm.is_set()) else {
-            return;
-        };
-        let index = alarm.index as usize;
-        *alarm = Alarm::OFF;
+        let Some(index) = self.index(place) else { return };
+        if let Some(index) = self.indices.get_mut(place as usize) {
+            *index = OFF;
+        }
         if let Some(last) = self.heap.pop().filter(|last| *last != place) {
             self.put(index, last);
             self.settle(index);

@@ -144,6 +144,6 @@ fn what_is_left_is_found_after_most_has_gone() {
 
 #[test]
 fn records_are_as_small_as_the_limits_say() {
-    assert_eq!((size_of::<Entry>(), size_of::<Option<Entry>>()), (88, 88));
+    assert_eq!((size_of::<Entry>(), size_of::<Option<Entry>>()), (72, 72));
     assert_eq!(size_of::<Link>(), 20);
 }
