@@ -8,21 +8,22 @@ use std::{fmt, io, sync::Arc, time::Duration};
 use std::path::{Path, PathBuf};
 
 #[cfg(unix)]
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixListener;
 #[cfg(any(feature = "tls", feature = "websocket"))]
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::mpsc,
-    time,
-};
+use tokio::{net::TcpListener, sync::mpsc, time};
 #[cfg(feature = "tls")]
 use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
 
-use super::{ServeError, origin::Origin, sockets, stream::Stream};
+use super::{
+    ServeError,
+    origin::Origin,
+    sockets::{Port, Raw},
+    stream::Stream,
+};
 #[cfg(feature = "websocket")]
 use crate::transport::accept_websocket;
-use crate::transport::{BoxedTransport, Endpoint, EndpointError, Scheme};
+use crate::transport::{Endpoint, EndpointError, Scheme};
 
 /// How long to wait when the system has no more descriptors, or the like.
 const BACKOFF: Duration = Duration::from_millis(100);
@@ -41,23 +42,6 @@ pub(super) struct Accepted {
     pub(super) origin: Origin,
 }
 
-/// A connection as it has been accepted.
-pub(super) enum Raw {
-    Tcp(TcpStream),
-    #[cfg(unix)]
-    Unix(UnixStream),
-}
-
-impl From<Raw> for BoxedTransport {
-    fn from(raw: Raw) -> Self {
-        match raw {
-            Raw::Tcp(stream) => Box::new(stream),
-            #[cfg(unix)]
-            Raw::Unix(stream) => Box::new(stream),
-        }
-    }
-}
-
 /// A socket that is listened at, and what connections to it run over.
 #[derive(Debug)]
 pub(super) struct Listener {
@@ -69,7 +53,7 @@ pub(super) struct Listener {
 
 #[derive(Debug)]
 enum Socket {
-    Tcp(TcpListener),
+    Tcp(Port),
     #[cfg(unix)]
     Unix(Named),
 }
@@ -145,7 +129,7 @@ impl Layers {
     async fn over(&self, raw: Raw, origin: Origin) -> io::Result<Accepted> {
         #[cfg(feature = "tls")]
         let mut origin = origin;
-        let mut transport = BoxedTransport::from(raw);
+        let mut transport = raw.boxed()?;
         #[cfg(feature = "tls")]
         if let Some(tls) = &self.tls {
             let stream = tls.accept(transport).await?;
@@ -252,7 +236,7 @@ impl Listener {
                 let listener = TcpListener::bind(address).await.map_err(failed)?;
                 let address = listener.local_addr().map_err(failed)?;
                 let url = format!("{}://{address}{}", scheme.as_str(), endpoint.path());
-                (Socket::Tcp(listener), url)
+                (Socket::Tcp(Port::new(listener).map_err(failed)?), url)
             }
         };
         Ok(Self { url: Arc::new(url.into()), socket, layers })
@@ -269,7 +253,7 @@ impl Listener {
         // None is taken from the system that there is no place for.
         while let Ok(place) = accepted.reserve().await {
             let Some((raw, origin)) = self.accept().await else { continue };
-            match sockets::stream(raw) {
+            match raw.plain() {
                 Ok(stream) => place.send(Accepted { stream, origin }),
                 Err(error) => tracing::warn!(%error, "a connection cannot be taken over"),
             }
@@ -299,7 +283,7 @@ impl Listener {
     /// The next connection; `None` if there is none just now.
     async fn accept(&self) -> Option<(Raw, Origin)> {
         let accepted = match &self.socket {
-            Socket::Tcp(listener) => listener.accept().await.map(|(stream, address)| {
+            Socket::Tcp(port) => port.accept().await.map(|(stream, address)| {
                 // Packets are small and answered: waiting to fill a segment costs a delayed
                 // acknowledgement each. That it cannot be set is no reason not to serve.
                 let _ = stream.set_nodelay(true);

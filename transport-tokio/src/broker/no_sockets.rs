@@ -4,15 +4,51 @@
 use std::{
     convert::Infallible,
     io::{self, IoSlice},
+    net::SocketAddr,
     task::{Context, Poll},
 };
 
-use super::{listener::Raw, stream::Stream};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::stream::Stream;
 use crate::transport::BoxedTransport;
 
-/// What runs over a socket as it is.
-pub(super) fn stream(raw: Raw) -> io::Result<Stream> {
-    Ok(BoxedTransport::from(raw).into())
+/// A TCP port.
+#[derive(Debug)]
+pub(super) struct Port(TcpListener);
+
+/// A connection as it has been accepted.
+pub(super) enum Raw {
+    Tcp(TcpStream),
+    #[cfg(unix)]
+    Unix(tokio::net::UnixStream),
+}
+
+impl Port {
+    pub(super) fn new(listener: TcpListener) -> io::Result<Self> {
+        Ok(Self(listener))
+    }
+
+    /// The next connection.
+    pub(super) async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        self.0.accept().await
+    }
+}
+
+impl Raw {
+    /// What MQTT runs over.
+    pub(super) fn plain(self) -> io::Result<Stream> {
+        self.boxed().map(Stream::from)
+    }
+
+    /// What something else runs over.
+    pub(super) fn boxed(self) -> io::Result<BoxedTransport> {
+        Ok(match self {
+            Self::Tcp(stream) => Box::new(stream),
+            #[cfg(unix)]
+            Self::Unix(stream) => Box::new(stream),
+        })
+    }
 }
 
 /// None.

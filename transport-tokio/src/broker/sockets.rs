@@ -1,17 +1,24 @@
-//! The sockets of all connections, with one registration at the runtime for all of them: one of tokio's
-//! takes 450 bytes, and says no more than this one does.
+//! The sockets of all connections, with one registration at the runtime for all of them: tokio takes 450 bytes
+//! for each that it knows itself.
 
 use std::{
     io::{self, ErrorKind, IoSlice, Read, Write},
-    net::Shutdown,
+    net::{Shutdown, SocketAddr},
+    os::fd::AsRawFd,
     task::{Context, Poll},
     time::Duration,
 };
 
-use mio::{Events, Interest, Token, event::Event};
+use mio::{
+    Events, Interest, Token,
+    event::Event,
+    net::{TcpListener, TcpStream, UnixStream},
+};
 use tokio::io::{Interest as Wanted, unix::AsyncFd};
 
-use super::{listener::Raw, stream::Stream};
+use super::stream::Stream;
+#[cfg(any(feature = "tls", feature = "websocket"))]
+use crate::transport::BoxedTransport;
 
 /// How many are heard of at once.
 const EVENTS: usize = 512;
@@ -27,6 +34,16 @@ const IS_TOLD_ANEW: bool = cfg!(any(
     target_os = "netbsd",
     target_os = "openbsd"
 ));
+
+/// A TCP port. Of what is accepted there the runtime does not know.
+#[derive(Debug)]
+pub(super) struct Port(AsyncFd<TcpListener>);
+
+/// A connection as it has been accepted.
+pub(super) enum Raw {
+    Tcp(TcpStream),
+    Unix(tokio::net::UnixStream),
+}
 
 /// All sockets. Nothing is asked of the runtime before there is one.
 #[derive(Default)]
@@ -47,8 +64,8 @@ pub(super) struct Socket {
 }
 
 enum Io {
-    Tcp(mio::net::TcpStream),
-    Unix(mio::net::UnixStream),
+    Tcp(TcpStream),
+    Unix(UnixStream),
 }
 
 /// Does the same with each kind of socket.
@@ -59,6 +76,42 @@ macro_rules! each {
             Io::Unix($socket) => $do,
         }
     };
+}
+
+impl Port {
+    pub(super) fn new(listener: tokio::net::TcpListener) -> io::Result<Self> {
+        registered(TcpListener::from_std(listener.into_std()?)).map(Self)
+    }
+
+    /// The next connection.
+    pub(super) async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        loop {
+            let mut ready = self.0.readable().await?;
+            if let Ok(accepted) = ready.try_io(|listener| listener.get_ref().accept()) {
+                return accepted;
+            }
+        }
+    }
+}
+
+impl Raw {
+    /// What MQTT runs over.
+    pub(super) fn plain(self) -> io::Result<Stream> {
+        let io = match self {
+            Self::Tcp(stream) => Io::Tcp(stream),
+            Self::Unix(stream) => Io::Unix(UnixStream::from_std(stream.into_std()?)),
+        };
+        Ok(Stream::Socket(Socket { io, is_readable: false, is_writable: false, is_ended: false }))
+    }
+
+    /// What something else runs over, which the runtime listens to.
+    #[cfg(any(feature = "tls", feature = "websocket"))]
+    pub(super) fn boxed(self) -> io::Result<BoxedTransport> {
+        Ok(match self {
+            Self::Tcp(stream) => Box::new(tokio::net::TcpStream::from_std(stream.into())?),
+            Self::Unix(stream) => Box::new(stream),
+        })
+    }
 }
 
 impl Sockets {
@@ -95,11 +148,15 @@ impl Sockets {
 }
 
 impl Selector {
-    #[allow(deprecated, reason = "for values whose descriptor may change, unlike this one's")]
     fn new() -> io::Result<Self> {
-        let poll = AsyncFd::with_interest(mio::Poll::new()?, Wanted::READABLE)?;
-        Ok(Self { poll, events: Events::with_capacity(EVENTS) })
+        Ok(Self { poll: registered(mio::Poll::new()?)?, events: Events::with_capacity(EVENTS) })
     }
+}
+
+/// Something of mio's that the runtime listens to.
+#[allow(deprecated, reason = "for values whose descriptor may change, unlike those of mio")]
+fn registered<T: AsRawFd>(value: T) -> io::Result<AsyncFd<T>> {
+    AsyncFd::with_interest(value, Wanted::READABLE)
 }
 
 /// Hears what there is to be heard. Whether that is all.
@@ -133,15 +190,6 @@ impl From<&Event> for News {
             is_ended: event.is_read_closed(),
         }
     }
-}
-
-/// What runs over a socket as it is.
-pub(super) fn stream(raw: Raw) -> io::Result<Stream> {
-    let io = match raw {
-        Raw::Tcp(stream) => Io::Tcp(mio::net::TcpStream::from_std(stream.into_std()?)),
-        Raw::Unix(stream) => Io::Unix(mio::net::UnixStream::from_std(stream.into_std()?)),
-    };
-    Ok(Stream::Socket(Socket { io, is_readable: false, is_writable: false, is_ended: false }))
 }
 
 impl Socket {
