@@ -85,6 +85,48 @@ impl Table {
     }
 }
 
+/// The same where it costs next to nothing to hash again: the hash of an index is given by the caller.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Bare(HashTable<u32>);
+
+impl Bare {
+    pub(super) const fn new() -> Self {
+        Self(HashTable::new())
+    }
+
+    /// Makes room for one more.
+    pub(super) fn reserve(&mut self, hash: impl Fn(u32) -> u32) -> Result<(), Full> {
+        self.0.try_reserve(1, |index| spread(hash(*index))).map_err(|_| Full::Bytes)
+    }
+
+    /// There is [room](Self::reserve) for it.
+    pub(super) fn insert(&mut self, hash: u32, index: u32) {
+        self.0.insert_unique(spread(hash), index, |_| spread(hash));
+    }
+
+    pub(super) fn remove(&mut self, hash: u32, index: u32, of: impl Fn(u32) -> u32) {
+        if let Ok(entry) = self.0.find_entry(spread(hash), |other| *other == index) {
+            entry.remove();
+        }
+        let (len, capacity) = (self.0.len(), self.0.capacity());
+        if len <= capacity / 4 {
+            self.0.shrink_to(2 * len, |index| spread(of(*index)));
+        }
+    }
+
+    /// Puts another index in place of one.
+    pub(super) fn set(&mut self, hash: u32, from: u32, to: u32) {
+        if let Some(index) = self.0.find_mut(spread(hash), |index| *index == from) {
+            *index = to;
+        }
+    }
+
+    #[inline]
+    pub(super) fn find(&self, hash: u32, is: impl Fn(u32) -> bool) -> Option<u32> {
+        self.0.find(spread(hash), |index| is(*index)).copied()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use core::iter::successors;
 
 use super::{
-    hash::Table,
+    hash::Bare,
     slab::{self, NONE},
 };
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
 pub(super) struct Links {
     links: Vec<Link>,
     /// The first of each subscriber.
-    first: Table,
+    first: Bare,
 }
 
 /// A subscription: `subscriber` is the recipient at `position` of `entry`.
@@ -34,7 +34,7 @@ pub(super) struct Link {
 
 impl Links {
     pub(super) const fn new() -> Self {
-        Self { links: Vec::new(), first: Table::new() }
+        Self { links: Vec::new(), first: Bare::new() }
     }
 
     /// Adds a subscription: the first of its subscriber from now on.
@@ -50,7 +50,8 @@ impl Links {
             return Err(Full::Subscriptions);
         }
         slab::reserve(&mut self.links)?;
-        self.first.reserve(1)?;
+        let links = &self.links;
+        self.first.reserve(|index| hash_of(seed, links, index))?;
         let next = self.first(seed, subscriber).unwrap_or(NONE);
         self.links.push(Link { subscriber, entry, position, previous: NONE, next });
         self.replace(seed, subscriber, NONE, next, index);
@@ -85,11 +86,12 @@ impl Links {
             link.next = to;
             return;
         }
+        let Self { links, first } = self;
         let hash = hash(seed, subscriber);
         match (from, to) {
-            (NONE, _) => self.first.insert(hash, to),
-            (_, NONE) => self.first.remove(hash, from),
-            _ => self.first.set(hash, from, to),
+            (NONE, _) => first.insert(hash, to),
+            (_, NONE) => first.remove(hash, from, |index| hash_of(seed, links, index)),
+            _ => first.set(hash, from, to),
         }
     }
 
@@ -121,6 +123,11 @@ impl Links {
     pub(super) fn get_mut(&mut self, index: u32) -> Option<&mut Link> {
         self.links.get_mut(index as usize)
     }
+}
+
+/// The hash of the subscriber whose first link this is.
+fn hash_of(seed: Seed, links: &[Link], index: u32) -> u32 {
+    links.get(index as usize).map_or(0, |link| hash(seed, link.subscriber))
 }
 
 fn hash(seed: Seed, subscriber: Subscriber) -> u32 {
