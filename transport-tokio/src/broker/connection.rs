@@ -38,8 +38,6 @@ pub(super) struct Connection {
     /// There is a whole packet in it, which waits for room or for a decision.
     pub(super) is_held: bool,
     pub(super) out: Lent,
-    /// How much of `out` is in the sum of all.
-    pub(super) counted: u32,
     /// It is among those to be written to at the end of the turn.
     pub(super) is_dirty: bool,
     /// How much of `out` waits for what has to be saved before.
@@ -153,7 +151,6 @@ impl Connection {
             kept: 0,
             is_held: false,
             out: Lent::default(),
-            counted: 0,
             is_dirty: false,
             held: Held::default(),
             was_full: false,
@@ -289,6 +286,6 @@ mod tests {
 
     #[test]
     fn a_connection_that_is_idle_is_small() {
-        assert!(size_of::<Connection>() <= 216, "{} bytes", size_of::<Connection>());
+        assert!(size_of::<Connection>() <= 184, "{} bytes", size_of::<Connection>());
     }
 }

@@ -209,7 +209,7 @@ impl Connections {
             ledger.forget(place, &gone.held);
         }
         self.open -= 1;
-        self.outgoing -= gone.counted as usize;
+        self.outgoing -= gone.out.counted();
         self.incoming -= gone.kept as usize;
         gone.out.clear();
         gone.out.reclaim(&mut self.spare);
@@ -307,12 +307,12 @@ impl Connections {
         let Some(connection) = self.places.get_mut(place).and_then(Option::as_deref_mut) else {
             return;
         };
-        let len = connection.out.len();
+        let (len, before) = (connection.out.len(), connection.out.counted());
         if let Some(ledger) = &mut self.ledger {
-            ledger.wrote(place, &mut connection.held, len as u32 - connection.counted);
+            ledger.wrote(place, &mut connection.held, (len - before) as u32);
         }
-        self.outgoing = self.outgoing + len - connection.counted as usize;
-        connection.counted = len as u32;
+        self.outgoing = self.outgoing + len - before;
+        connection.out.count();
         self.traffic.packets_sent += u64::from(connection.out.take_packets());
         if len == 0 {
             return connection.out.reclaim(&mut self.spare);
@@ -343,8 +343,8 @@ impl Connections {
             self.ended.push(place);
         }
         let len = connection.out.len();
-        self.outgoing = self.outgoing + len - connection.counted as usize;
-        connection.counted = len as u32;
+        self.outgoing = self.outgoing + len - connection.out.counted();
+        connection.out.count();
         if len == 0 {
             connection.out.reclaim(&mut self.spare);
         }

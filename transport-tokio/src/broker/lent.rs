@@ -15,33 +15,54 @@ const SPARE_BYTES: usize = 128 * 1024;
 
 /// An [`Out`] that is there only while it is not empty. Without it, there is nothing to be written.
 #[derive(Debug, Default)]
-pub(super) struct Lent(Option<Box<Out>>);
+pub(super) struct Lent(Option<Box<Counted>>);
+
+#[derive(Debug)]
+struct Counted {
+    out: Out,
+    /// How much of it is in the sum of all.
+    counted: usize,
+}
 
 /// Those that nobody uses.
 #[derive(Debug, Default)]
-pub(super) struct Spare(#[expect(clippy::vec_box, reason = "they are handed out")] Vec<Box<Out>>);
+pub(super) struct Spare(
+    #[expect(clippy::vec_box, reason = "they are handed out")] Vec<Box<Counted>>,
+);
 
 impl Lent {
     /// It, to write to.
     pub(super) fn lend(&mut self, spare: &mut Spare) -> &mut Out {
-        self.0.get_or_insert_with(|| {
-            spare.0.pop().unwrap_or_else(|| Box::new(Out::sharing_from(MIN_SHARED)))
-        })
+        let made = || Box::new(Counted { out: Out::sharing_from(MIN_SHARED), counted: 0 });
+        &mut self.0.get_or_insert_with(|| spare.0.pop().unwrap_or_else(made)).out
     }
 
     /// Takes it away if it is empty.
     pub(super) fn reclaim(&mut self, spare: &mut Spare) {
-        if let Some(mut out) = self.0.take_if(|out| out.is_empty())
+        if let Some(mut lent) = self.0.take_if(|lent| lent.out.is_empty())
             && spare.0.len() < SPARE
-            && out.kept() <= SPARE_BYTES
+            && lent.out.kept() <= SPARE_BYTES
         {
-            out.recycle();
-            spare.0.push(out);
+            lent.out.recycle();
+            lent.counted = 0;
+            spare.0.push(lent);
+        }
+    }
+
+    /// How much of it is in the sum of all.
+    pub(super) fn counted(&self) -> usize {
+        self.0.as_ref().map_or(0, |lent| lent.counted)
+    }
+
+    /// All of it is.
+    pub(super) fn count(&mut self) {
+        if let Some(lent) = &mut self.0 {
+            lent.counted = lent.out.len();
         }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.0.as_ref().map_or(0, |out| out.len())
+        self.0.as_ref().map_or(0, |lent| lent.out.len())
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -50,30 +71,30 @@ impl Lent {
 
     /// Whether there is room for nothing more.
     pub(super) fn is_full(&self) -> bool {
-        self.0.as_ref().is_some_and(|out| out.is_full())
+        self.0.as_ref().is_some_and(|lent| lent.out.is_full())
     }
 
     /// How many packets were written since it was asked last.
     pub(super) fn take_packets(&mut self) -> u32 {
-        self.0.as_mut().map_or(0, |out| out.take_packets())
+        self.0.as_mut().map_or(0, |lent| lent.out.take_packets())
     }
 
     /// Forgets everything.
     pub(super) fn clear(&mut self) {
-        if let Some(out) = &mut self.0 {
-            out.clear();
+        if let Some(lent) = &mut self.0 {
+            lent.out.clear();
         }
     }
 
     /// The front, up to `most` bytes, in pieces. How many.
     pub(super) fn slices<'o>(&'o self, most: usize, pieces: &mut [IoSlice<'o>; SLICES]) -> usize {
-        self.0.as_ref().map_or(0, |out| out.slices(most, pieces))
+        self.0.as_ref().map_or(0, |lent| lent.out.slices(most, pieces))
     }
 
     /// The first `count` bytes have been written.
     pub(super) fn consume(&mut self, count: usize) {
-        if let Some(out) = &mut self.0 {
-            out.consume(count);
+        if let Some(lent) = &mut self.0 {
+            lent.out.consume(count);
         }
     }
 }
@@ -93,7 +114,7 @@ mod tests {
         lent.consume(2);
         lent.reclaim(&mut spare);
         assert!(lent.0.is_none());
-        let kept = spare.0[0].kept();
+        let kept = spare.0[0].out.kept();
         assert!(kept > 0);
         let other = Lent::default().lend(&mut spare).kept();
         assert_eq!((other, spare.0.len()), (kept, 0));
