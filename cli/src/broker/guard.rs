@@ -76,17 +76,22 @@ impl Guard {
     pub(super) fn reload(&self) {
         if let Some(passwords) = &self.passwords {
             match Passwords::read(&passwords.path) {
-                Ok(value) => passwords.set(value),
+                Ok(value) => {
+                    passwords.set(value);
+                    tracing::info!("the passwords have been read again");
+                }
                 Err(error) => tracing::error!("{}; the passwords stay as they were", error.message),
             }
         }
         if let Some(acl) = &self.acl {
             match Acl::read(&acl.path, self.passwords.is_some()) {
-                Ok(value) => acl.set(value),
+                Ok(value) => {
+                    acl.set(value);
+                    tracing::info!("the ACL has been read again");
+                }
                 Err(error) => tracing::error!("{}; the ACL stays as it was", error.message),
             }
         }
-        tracing::info!("passwords and ACL have been read again");
     }
 
     /// Whether a client may connect.

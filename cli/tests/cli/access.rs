@@ -81,6 +81,9 @@ fn passwords_are_read_again() {
     let told = broker.log.until("stay as they were");
     assert!(told.contains(&format!("{}:2: ", files.passwords())), "{told}");
     broker.run("pub", &carol).ok();
+    broker.process.signal(Signal::SIGTERM);
+    let next = broker.log.next();
+    assert!(next.contains("shutting down"), "not that they have been read: {next}");
 }
 
 #[test]
@@ -237,11 +240,19 @@ fn an_acl_is_read_again() {
     broker.run("pub", &bob).fails(0x87);
     files.write("acl", "user bob\ntopic write news/#\n");
     broker.process.signal(Signal::SIGHUP);
-    broker.log.until("read again");
+    broker.log.until("ACL has been read again");
     broker.run("pub", &bob).ok();
     files.write("acl", "nonsense\n");
     broker.process.signal(Signal::SIGHUP);
     let told = broker.log.until("stays as it was");
     assert!(told.contains("acl:1: "), "{told}");
     broker.run("pub", &bob).ok();
+
+    files.write("passwords", "nonsense\n");
+    files.write("acl", "user bob\n");
+    broker.process.signal(Signal::SIGHUP);
+    broker.log.until("the passwords stay as they were");
+    let next = broker.log.next();
+    assert!(next.contains("the ACL has been read again"), "{next}");
+    broker.run("pub", &bob).fails(0x87);
 }
