@@ -10,6 +10,7 @@ mod inspecting;
 mod memory;
 mod message;
 mod notice;
+mod owning;
 mod publishing;
 mod queueing;
 mod recording;
@@ -39,6 +40,7 @@ pub use inspecting::{Client, Retained};
 pub use memory::heap::Large;
 pub use memory::{CLIENT_ID, FLIGHTS, Memory, QUEUE, SPARE, Small, TOPIC};
 pub use notice::{End, Notice};
+pub use owning::Takeover;
 pub use recording::{Haste, Key};
 #[cfg(feature = "alloc")]
 pub use records::RestoreError;
@@ -76,7 +78,9 @@ pub struct Config {
     pub receive_maximum: u16,
     /// The longest client identifier that is taken, in bytes, at least 23 [MQTT-3.1.3-5]; on a small
     /// broker [`CLIENT_ID`], if that is less. A longer one is refused with
-    /// [`ClientIdentifierNotValid`](crate::ReasonCode::ClientIdentifierNotValid).
+    /// [`ClientIdentifierNotValid`](crate::ReasonCode::ClientIdentifierNotValid). The name of the user that is
+    /// kept with a session on a large broker may have as many, or is refused with
+    /// [`QuotaExceeded`](crate::ReasonCode::QuotaExceeded).
     pub client_id_bytes: usize,
     /// How many are sent to a client that cannot tell how many it takes: before 5.0, at least 1.
     pub assumed_receive_maximum: u16,
@@ -126,6 +130,8 @@ pub struct Config {
     pub sessions: usize,
     /// What happens to a new one when there are as many.
     pub crowding: Crowding,
+    /// Who may take over a session.
+    pub takeover: Takeover,
     /// Whether names of clients and topics, and filters, may have control characters.
     pub control_characters: bool,
     /// Whether topics are named by aliases to clients that take them.
@@ -191,6 +197,7 @@ impl Config {
         will_bytes: 16 * 1024,
         sessions: 20_000,
         crowding: Crowding::Refuse,
+        takeover: Takeover::Owner,
         control_characters: false,
         topic_aliases: true,
         topic_alias_maximum: 16,

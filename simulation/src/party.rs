@@ -34,6 +34,9 @@ pub struct Desk {
     pub closing: Vec<bool>,
     /// Who decides what clients may do.
     pub ask: Ask,
+    /// It says what the users are called whom it lets in: as they do.
+    pub names_users: bool,
+    users: Vec<Option<Vec<u8>>>,
     /// What is said besides.
     pub answer: Answer<'static>,
     /// Some of the decisions come later.
@@ -53,6 +56,8 @@ impl Desk {
             sinks: Vec::new(),
             closing: Vec::new(),
             ask,
+            names_users: false,
+            users: Vec::new(),
             answer: Answer::default(),
             later: None,
             capacity,
@@ -73,6 +78,7 @@ impl Desk {
         while self.sinks.len() <= index {
             self.sinks.push(Outbox::new(self.capacity));
             self.closing.push(false);
+            self.users.push(None);
         }
         index
     }
@@ -101,7 +107,15 @@ impl Host for Desk {
         self.closing[index] = true;
     }
 
-    fn authorize(&mut self, _: ConnectionId, action: &Action<'_>) -> Verdict {
+    fn user_name(&self, of: ConnectionId) -> Option<&[u8]> {
+        self.users.get(of.index())?.as_deref().filter(|_| self.names_users)
+    }
+
+    fn authorize(&mut self, from: ConnectionId, action: &Action<'_>) -> Verdict {
+        if let Action::Connect(_, connect) = action {
+            let index = self.place(from);
+            self.users[index] = connect.user_name.map(|name| name.as_bytes().to_vec());
+        }
         if self.later.as_mut().is_some_and(|rng| rng.once_in(3)) {
             return Verdict::Later;
         }
@@ -543,6 +557,7 @@ impl<S: Store> Party<Large, S> {
         self.zombies.clear();
         self.desk.sinks.clear();
         self.desk.closing.clear();
+        self.desk.users.clear();
         self.clock.advance_to(self.clock.now() + after);
         self.broker = Large::broker(config);
         Ledger::restore(&mut self.broker, &mut self.desk, self.clock.now());

@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mqtt_core::{
     Acknowledgement, Config as ClientConfig, Connect, Event, PacketId, PublishError, QoS,
-    ReasonCode, Receipt, RetainHandling, SendError, Subscribe, Version,
-    broker::{Config, Key, Large, RestoreError},
+    ReasonCode, Receipt, RetainHandling, SendError, Subscribe, Text, Version,
+    broker::{Config, Key, Large, RestoreError, Takeover},
     store::Heap,
 };
 use proptest::prelude::*;
@@ -63,6 +63,7 @@ impl Run {
             ..Config::default()
         };
         let mut party = Party::new(config);
+        party.desk.names_users = true;
         let mut guests = Vec::new();
         for who in 0..NAMES.len() {
             let version = rng.pick(&[Version::V3_1_1, Version::V5]);
@@ -124,7 +125,9 @@ impl Run {
         }
         let guest = &mut self.guests[who];
         guest.asked = None;
-        let connect = Connect { receive_maximum: 4, ..named(guest.version, NAMES[who], true) };
+        let user_name = Text::new(NAMES[who]).ok().filter(|_| who > 0);
+        let connect =
+            Connect { receive_maximum: 4, user_name, ..named(guest.version, NAMES[who], true) };
         self.party.desk.capacity = self.rng.pick(&[128, 256, 4_096]);
         self.party.connect(who, &connect).expect("a connection");
         if self.rng.once_in(4) {
@@ -311,7 +314,9 @@ fn example() -> Vec<(Box<[u8]>, Vec<u8>)> {
 
 /// Gives a broker records that may be anything. It takes what it takes, and is one that goes on.
 fn restore(all: &[(Box<[u8]>, Vec<u8>)]) -> usize {
-    let mut party = Party::<Large>::new(Config::default());
+    // Whose a session is, is as good as anything else in them.
+    let config = Config { takeover: Takeover::Anybody, ..Config::default() };
+    let mut party = Party::<Large>::new(config);
     let now = party.clock.now();
     let mut taken = BTreeMap::new();
     for (key, record) in all {

@@ -112,7 +112,7 @@ impl<'a> Table<'a> {
     ///
     /// A client that is let in is [known](Verdict::AllowAs) by its user's number in the table, from 1 on,
     /// so that a table that is replaced has to keep its users in their places as long as there are
-    /// connections.
+    /// connections, and sessions, which are theirs.
     pub fn authorize(&self, action: &Action<'_>) -> Verdict {
         let may = match *action {
             Action::Connect(_, connect) => return self.admit(action, connect),

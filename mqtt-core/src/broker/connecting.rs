@@ -245,8 +245,10 @@ impl<M: Memory> Broker<M> {
         }
         let found = self.find(hash, name);
         let full = ReasonCode::QuotaExceeded;
-        if !self.has_room_for_will(connect, found) {
-            return self.refuse(now, from, version, connect, full, host);
+        let dispute = self.dispute(from, identity, found, host);
+        let crowd = || (!self.has_room_for_will(connect, found)).then_some(full);
+        if let Some(reason) = dispute.or_else(crowd) {
+            return self.refuse(now, from, version, connect, reason, host);
         }
         if let Some(place) = found {
             self.take_over(now, place, connect.clean_start, host);
@@ -259,16 +261,16 @@ impl<M: Memory> Broker<M> {
         let Some(place) = found.or_else(|| self.create(now, hash, name, host)) else {
             return self.refuse(now, from, version, connect, full, host);
         };
-        let will = connect.will.as_ref().map(|will| self.keep_will(will));
-        if let Some(None) = will {
+        let made_over = self.make_over(place, from, identity, host);
+        let Some(will) = made_over.then(|| self.keep_will(connect)).flatten() else {
             self.end_if_new(now, place, resumed, host);
             return self.refuse(now, from, version, connect, full, host);
-        }
+        };
         let assigned = assigned.as_ref().and_then(|name| Text::new(name).ok());
         let terms = self.terms(version, connect, resumed, assigned);
         if !self.welcome(now, from, place, (version, connect, &terms), host) {
             // Not even this fits what the client takes, or the sink.
-            if let Some(Some(will)) = will {
+            if let Some(will) = will {
                 release(&mut self.messages, will.message, Use::Standing, host);
             }
             self.end_if_new(now, place, resumed, host);
@@ -276,8 +278,7 @@ impl<M: Memory> Broker<M> {
             return Ok(false);
         }
         if let Some(session) = self.sessions.get_mut(place) {
-            session.identity = identity;
-            session.will = will.flatten();
+            session.will = will;
             session.expiry = self.config.expiry(version, connect);
         }
         self.settle_down(from, place, &terms, connect, host);
@@ -402,6 +403,7 @@ impl<M: Memory> Broker<M> {
             wanted: Packed::new(Options::default()),
             identified: 0, // it is stamped first
             recorded: false,
+            owned: false,
         }
     }
 
@@ -465,12 +467,15 @@ impl<M: Memory> Broker<M> {
             || old.is_some_and(|old| self.messages.has_room_without(old.message, size))
     }
 
-    fn keep_will(&mut self, will: &wire::Will<'_>) -> Option<Will> {
+    /// Keeps a client's will, if it leaves one. Nothing if there is no room for it.
+    #[expect(clippy::option_option, reason = "there may be none to be kept")]
+    fn keep_will(&mut self, connect: &Connect<'_>) -> Option<Option<Will>> {
+        let Some(will) = &connect.will else { return Some(None) };
         let message: MessageId =
             self.messages.insert(&kept(will), Identifiers::NONE, Use::Standing)?;
         let delay = will.properties.will_delay_interval().unwrap_or(0);
         let expiry = will.properties.message_expiry_interval();
-        Some(Will { message, delay, expiry })
+        Some(Some(Will { message, delay, expiry }))
     }
 
     /// A name that no session has.
@@ -523,9 +528,12 @@ impl<M: Memory> Broker<M> {
         });
         match sent {
             Ok(()) => {
-                if let Verdict::AllowAs(identity) = verdict {
-                    session.identity = identity;
-                }
+                let identity = match verdict {
+                    Verdict::AllowAs(identity) => identity,
+                    _ => session.identity,
+                };
+                // Without memory for the user's name it stays whose it was.
+                self.make_over(from.session, from.connection, identity, host);
                 Ok(Wait::Nothing)
             }
             Err(SendError::NoRoom) => {

@@ -30,6 +30,15 @@ pub trait Host {
         action.everyone()
     }
 
+    /// What the user is called that the client of this connection is, which has been let in or authenticated
+    /// anew: the session that it makes is this user's. It is asked by a large broker, after
+    /// [`authorize`](Self::authorize); a small one keeps no such names, and goes by the numbers of
+    /// [`Verdict::AllowAs`] alone. By default nobody has a name.
+    fn user_name(&self, of: ConnectionId) -> Option<&[u8]> {
+        let _ = of;
+        None
+    }
+
     /// Something has happened. There is nothing that has to be done about it.
     fn notice(&mut self, notice: &Notice<'_>) {
         let _ = notice;
@@ -155,7 +164,9 @@ impl Action<'_> {
 pub enum Verdict {
     /// It may.
     Allow,
-    /// It may connect, or go on after another authentication, and is told by this number from now on.
+    /// It may connect, or go on after another authentication, and is told by this number from now on; 0 is
+    /// nobody's. Its session belongs to the user of this number, and
+    /// [nobody else](super::Takeover::Owner) gets it.
     AllowAs(u32),
     /// It may not, for this reason. A publish that is denied for a reason that is no error is
     /// acknowledged with it, and goes to nobody; a will is forgotten.

@@ -23,6 +23,10 @@ use crate::{
 pub struct Client<'b> {
     /// Its name.
     pub client_id: &'b [u8],
+    /// The number of the user whose session it is, as it was [let in as](super::Verdict::AllowAs) last, or 0.
+    pub identity: u32,
+    /// What that user is called, where such names are kept: [`Host::user_name`].
+    pub owner: Option<&'b [u8]>,
     /// Its connection, if it has one.
     pub connection: Option<ConnectionId>,
     /// The protocol that it speaks, or spoke last.
@@ -162,6 +166,8 @@ impl<M: Memory> Session<M> {
         let (waiting, waiting_bytes) = self.waiting();
         Client {
             client_id: self.name.as_bytes(),
+            identity: self.identity,
+            owner: M::owner(&self.name),
             connection: self.connection,
             version: self.peer.version(),
             session_expiry_interval: self.expiry,

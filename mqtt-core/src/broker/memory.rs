@@ -13,7 +13,7 @@ use crate::{
     reason::ReasonCode,
     router::{Flat, Router, fnv},
     slice,
-    store::{Aliased, Name, Records, Store},
+    store::{Aliased, Full, Name, Records, Store},
     wire::PacketId,
 };
 
@@ -23,6 +23,8 @@ pub(super) mod alarms;
 pub(super) mod heap;
 #[cfg(feature = "alloc")]
 pub(super) mod noted;
+#[cfg(feature = "alloc")]
+mod title;
 
 /// Where a [`Broker`](super::Broker) keeps what it remembers: [`Small`], or, with the
 /// feature `alloc`, `Large`.
@@ -63,6 +65,20 @@ pub trait Sealed: Sized {
     const ALIASES: u16;
     /// Whether it can be told what has changed.
     const RECORDS: bool;
+    /// Whether it is kept what the users are called whose the sessions are.
+    const USER_NAMES: bool;
+
+    /// The name of a client, with that of its user if such are kept.
+    fn name(client_id: &[u8], user_name: Option<&[u8]>) -> Result<Self::Name, Full> {
+        let _ = user_name;
+        Self::Name::new(client_id)
+    }
+
+    /// The name of the user with it.
+    fn owner(name: &Self::Name) -> Option<&[u8]> {
+        let _ = name;
+        None
+    }
 
     /// A store for a session; whether it takes notes.
     fn store(config: &Config, notes: bool) -> Self::Store;
@@ -150,6 +166,7 @@ impl<const C: usize, const S: usize, const F: usize, const M: usize, const B: us
     /// None: there is no room for as long a topic as may come.
     const ALIASES: u16 = 0;
     const RECORDS: bool = false;
+    const USER_NAMES: bool = false;
 
     fn store(_: &Config, _: bool) -> Self::Store {
         Aliased::new(Records::new())

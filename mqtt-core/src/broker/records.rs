@@ -4,7 +4,7 @@
 //! |---|---|
 //! | message | flags, when it expires (8) if it does, topic length (2), topic, properties length (4), properties, payload |
 //! | retained | message (4) |
-//! | session | flags, expiry (4), lost since (8) if it is, will's message, delay and perhaps expiry (4 each), name |
+//! | session | flags, expiry (4), lost since (8) if it is, will's message, delay and perhaps expiry (4 each), owner's number (4) if it is known, length (2) of the owner's name and that if it has one, name |
 //! | subscription | flags, identifier (4), next retained message owed (4) if any is |
 //! | arrival | none |
 //! | delivery | flags, message (4), packet identifier (2), subscription identifier (4), filter of its group |
@@ -18,17 +18,16 @@ use core::{fmt, str};
 use super::{
     Broker, Config, Host, Large,
     delivering::earlier,
-    memory::{Alarms, Lent, Names, Numbered, Queue, Slab},
+    memory::{Alarms, Lent, Names, Numbered, Queue, Sealed, Slab},
     message::{Content, MessageId, Messages, Use},
     recording::{Haste, Key},
     session::{Backlog, Delivery, Replay, Session, Will},
 };
 use crate::{
     Instant,
-    inline::Inline,
     router::{Options, Router, Subscriber},
     sink::Payload,
-    store::{Arrival, Flight, Stage, Store},
+    store::{Arrival, Flight, Name, Stage, Store},
     topic::{Filter, Topic},
     wire::{self, PacketId, QoS, Text},
 };
@@ -47,6 +46,8 @@ const EXPIRES: u8 = 1 << 3;
 const LOST: u8 = 1;
 const WILL: u8 = 1 << 1;
 const WILL_EXPIRES: u8 = 1 << 2;
+const OWNED: u8 = 1 << 3;
+const NAMED: u8 = 1 << 4;
 const NO_LOCAL: u8 = 1 << 2;
 const AS_PUBLISHED: u8 = 1 << 3;
 const OWED: u8 = 1 << 4;
@@ -140,8 +141,13 @@ impl<'a> Key<'a> {
 /// # Ok::<(), RestoreError>(())
 /// ```
 impl Broker<Large> {
-    /// The version of the records' format. Those of another are not to be [restored](Self::restore).
-    pub const RECORDS: u32 = 1;
+    /// The version of the records' format. Those of a later one are not to be [restored](Self::restore), nor
+    /// those of one before the [oldest](Self::OLDEST_RECORDS).
+    pub const RECORDS: u32 = 2;
+
+    /// The oldest version of the records' format that is understood: 1 did not say whose a session is, so that
+    /// it is the first user's who comes for it.
+    pub const OLDEST_RECORDS: u32 = 1;
 
     /// Appends the record of this key to `to` as it is now. Whether there is one.
     pub fn record(&self, key: Key<'_>, to: &mut Vec<u8>) -> bool {
@@ -231,7 +237,8 @@ impl Broker<Large> {
 
     fn session_record(&self, place: u32, to: &mut Vec<u8>) -> Option<()> {
         let session = self.sessions.get(place)?;
-        let Session { expiry, will, name, recorded, .. } = session;
+        let Session { expiry, will, name, recorded, identity, owned, .. } = session;
+        let owner = name.user_name();
         let lost = self.absent.of(place);
         if !recorded && will.is_none() {
             return None;
@@ -240,7 +247,9 @@ impl Broker<Large> {
         to.push(
             flag(LOST, lost.is_some())
                 | flag(WILL, will.is_some())
-                | flag(WILL_EXPIRES, will_expiry.is_some()),
+                | flag(WILL_EXPIRES, will_expiry.is_some())
+                | flag(OWNED, *owned)
+                | flag(NAMED, owner.is_some()),
         );
         to.extend_from_slice(&expiry.to_be_bytes());
         if let Some(lost) = lost {
@@ -252,6 +261,13 @@ impl Broker<Large> {
         }
         if let Some(expiry) = will_expiry {
             to.extend_from_slice(&expiry.to_be_bytes());
+        }
+        if *owned {
+            to.extend_from_slice(&identity.to_be_bytes());
+        }
+        if let Some(owner) = owner {
+            to.extend_from_slice(&(owner.len() as u16).to_be_bytes());
+            to.extend_from_slice(owner);
         }
         to.extend_from_slice(name.as_bytes());
         Some(())
@@ -389,7 +405,8 @@ impl Broker<Large> {
         place: u32,
         mut reader: Reader<'_>,
     ) -> Result<(), RestoreError> {
-        let Terms { expiry, lost, will, name } = reader.terms().ok_or(RestoreError::Malformed)?;
+        let Terms { expiry, lost, will, identity, owner, name } =
+            reader.terms().ok_or(RestoreError::Malformed)?;
         if will.is_some_and(|will| self.messages.get(will.message).is_none()) {
             return Err(RestoreError::Unknown);
         }
@@ -397,13 +414,17 @@ impl Broker<Large> {
         if self.find(hash, name).is_some() || self.sessions.get(place).is_some() {
             return Err(RestoreError::Taken);
         }
-        let name = Inline::new(name).map_err(|_| RestoreError::Limit)?;
+        if owner.is_some_and(|owner| owner.len() > self.config.client_id_bytes) {
+            return Err(RestoreError::Limit);
+        }
+        let name = Large::name(name, owner).map_err(|_| RestoreError::Limit)?;
         let mut session = self.new_session(name, true);
         let lost = lost.map_or(now, |lost| lost.min(now));
         session.recorded = expiry > 0;
         session.expiry = expiry.min(self.config.session_expiry_maximum);
         session.lost = Some(lost);
         session.will = will;
+        (session.identity, session.owned) = (identity.unwrap_or(0), identity.is_some());
         if place as usize >= self.config.sessions || !self.sessions.put(place, session) {
             return Err(RestoreError::Limit);
         }
@@ -527,6 +548,9 @@ struct Terms<'r> {
     expiry: u32,
     lost: Option<Instant>,
     will: Option<Will>,
+    /// Whose it is, by number and by name.
+    identity: Option<u32>,
+    owner: Option<&'r [u8]>,
     name: &'r [u8],
 }
 
@@ -570,6 +594,12 @@ impl<'r> Reader<'r> {
         str::from_utf8(core::mem::take(&mut self.0)).ok()
     }
 
+    /// A user's name, and its length before it.
+    fn named(&mut self) -> Option<&'r [u8]> {
+        let len = self.u16()?;
+        self.take(len.into()).filter(|name| str::from_utf8(name).is_ok())
+    }
+
     fn filter(&mut self) -> Option<Filter<'r>> {
         Filter::new(self.text()?).ok()
     }
@@ -596,7 +626,7 @@ impl<'r> Reader<'r> {
     }
 
     fn terms(&mut self) -> Option<Terms<'r>> {
-        let flags = self.flags(LOST | WILL | WILL_EXPIRES)?;
+        let flags = self.flags(LOST | WILL | WILL_EXPIRES | OWNED | NAMED)?;
         let expiry = self.u32()?;
         let lost = if flags & LOST != 0 { Some(self.instant()?) } else { None };
         let will = match flags & (WILL | WILL_EXPIRES) {
@@ -608,9 +638,12 @@ impl<'r> Reader<'r> {
                 Some(Will { message, delay, expiry })
             }
         };
+        let identity = if flags & OWNED != 0 { Some(self.u32()?) } else { None };
+        let owner = if flags & NAMED != 0 { Some(self.named()?) } else { None };
         let name = Text::new(self.text()?).ok()?.as_bytes();
         let makes_sense = (expiry > 0 || will.is_some()) && !name.is_empty();
-        makes_sense.then_some(Terms { expiry, lost, will, name })
+        let makes_sense = makes_sense && (owner.is_none() || identity.is_some());
+        makes_sense.then_some(Terms { expiry, lost, will, identity, owner, name })
     }
 
     fn subscription(&mut self) -> Option<(Options, Option<u32>)> {

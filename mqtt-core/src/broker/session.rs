@@ -18,7 +18,7 @@ pub struct Session<M: Sealed> {
     pub(super) name: M::Name,
     pub(super) place: u32,
     pub(super) connection: Option<ConnectionId>,
-    /// Who the host says it is.
+    /// Who the host says it is, and whose it is therefore.
     pub(super) identity: u32,
     /// What is to be sent to it.
     pub(super) backlog: M::Backlog,
@@ -39,6 +39,8 @@ pub struct Session<M: Sealed> {
     pub(super) identified: u32,
     /// All of it is on record, because it outlives its connection.
     pub(super) recorded: bool,
+    /// It is known whose it is: it was made, or taken, by somebody when that counted.
+    pub(super) owned: bool,
 }
 
 /// What is to be sent to a client: on its way, waiting, or owed. Most of the time there is nothing.

@@ -38,6 +38,7 @@ mod hosting;
 mod limits;
 mod memory;
 mod messages;
+mod owners;
 mod retained;
 mod sessions;
 mod shared;

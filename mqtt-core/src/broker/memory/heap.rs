@@ -6,7 +6,7 @@ use hashbrown::HashTable;
 
 use super::{
     Backlog, Connection, Delivery, Identified, Lent, Memory, Names, Numbered, Queue, Replay,
-    Sealed, Session, Slab, alarms::Clocks, noted::Noted,
+    Sealed, Session, Slab, alarms::Clocks, noted::Noted, title::Title,
 };
 use crate::{
     broker::{
@@ -14,10 +14,9 @@ use crate::{
         message::{MessageId, heap::Shared},
     },
     hash::Seed,
-    inline::Inline,
     reason::ReasonCode,
     router::{self, Trie},
-    store::{Boxed, boxed},
+    store::{Boxed, Full, boxed},
 };
 
 /// The heap, for a broker that grows to its limits.
@@ -27,7 +26,7 @@ pub struct Large;
 impl Sealed for Large {
     type Router = Trie;
     type Store = Noted;
-    type Name = Inline<22>;
+    type Name = Title;
     type Names = Table;
     type Topics = Table;
     type Topic = Box<[u8]>;
@@ -47,6 +46,15 @@ impl Sealed for Large {
     const SHARED: usize = 1024;
     const ALIASES: u16 = u16::MAX;
     const RECORDS: bool = true;
+    const USER_NAMES: bool = true;
+
+    fn name(client_id: &[u8], user_name: Option<&[u8]>) -> Result<Title, Full> {
+        Title::of(client_id, user_name)
+    }
+
+    fn owner(name: &Title) -> Option<&[u8]> {
+        name.user_name()
+    }
 
     fn store(config: &Config, notes: bool) -> Self::Store {
         Noted::new(arrivals(config), config.topic_alias_maximum, config.topic_alias_bytes, notes)
@@ -66,7 +74,7 @@ impl Large {
     ///   their places, of which there is one for each 256 bytes;
     /// - what is known of those at QoS 2 that have come and were not released: an eighth of that;
     /// - [`retained_messages`](Config::retained_messages) places;
-    /// - [`sessions`](Config::sessions), each with its name, and what is known of
+    /// - [`sessions`](Config::sessions), each with its name and its user's, and what is known of
     ///   [`in_flight`](Config::in_flight) messages on their way and of 32 that have come;
     /// - filters: four thirds of their [bytes](router::Limits::bytes), their identifiers, once, and for
     ///   which of them retained messages are owed;
@@ -91,7 +99,7 @@ impl Large {
         let retained = config.retained_messages;
         let retained = places::<MessageId>(retained) + table(retained);
         let sessions = config.sessions;
-        let session = config.client_id_bytes
+        let session = 2 * config.client_id_bytes
             + size_of::<Backlog<Self>>()
             + vec::<Replay>(0)
             + Noted::memory(config.in_flight);
