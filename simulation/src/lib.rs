@@ -8,6 +8,7 @@
 //! - [`Model`]: what a broker must, may and must not do; watches a party.
 //! - [`Ledger`]: what a broker is restored from.
 //! - [`assault`]: hostile clients.
+//! - [`chaos`]: anything done to a client.
 //! - [`Script`]: a server's end that does what the test says, for one-line provocations.
 //! - [`Server`]: a server's end that follows the protocol, and panics when the client does not.
 //!
@@ -15,6 +16,7 @@
 
 pub mod app;
 mod assault;
+mod chaos;
 mod clock;
 mod event;
 pub mod ledger;
@@ -29,6 +31,7 @@ pub mod wire;
 
 pub use app::{App, Outbox};
 pub use assault::assault;
+pub use chaos::{Step, chaos};
 pub use clock::Clock;
 pub use event::keep_packet;
 pub use ledger::Ledger;
