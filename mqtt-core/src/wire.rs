@@ -389,17 +389,16 @@ impl<'a> Packet<'a> {
                 let (id, subscribe) = Subscribe::read(version, body)?;
                 Self::Subscribe(id, subscribe)
             }
-            PacketType::SubAck => {
-                let (id, ack) = SubAck::read(version, body)?;
-                Self::SubAck(id, ack)
+            PacketType::SubAck | PacketType::UnsubAck => {
+                let ack = read_ack(version, packet_type, body)?;
+                match packet_type {
+                    PacketType::SubAck => Self::SubAck(ack.id, ack.to_suback()),
+                    _ => Self::UnsubAck(ack.id, ack.to_unsuback()),
+                }
             }
             PacketType::Unsubscribe => {
                 let (id, unsubscribe) = Unsubscribe::read(version, body)?;
                 Self::Unsubscribe(id, unsubscribe)
-            }
-            PacketType::UnsubAck => {
-                let (id, ack) = UnsubAck::read(version, body)?;
-                Self::UnsubAck(id, ack)
             }
             PacketType::Disconnect => Self::Disconnect(Disconnect::read(version, body)?),
             PacketType::Auth => Self::Auth(Auth::read(version, body)?),

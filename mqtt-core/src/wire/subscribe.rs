@@ -374,13 +374,6 @@ pub struct SubAck<'a> {
     pub properties: Properties<'a>,
 }
 
-impl<'a> SubAck<'a> {
-    pub(crate) fn read(version: Version, body: &'a [u8]) -> Result<(PacketId, Self), DecodeError> {
-        let ack = read_ack(version, PacketType::SubAck, body)?;
-        Ok((ack.id, ack.to_suback()))
-    }
-}
-
 /// A SUBACK or an UNSUBACK, as it is encoded.
 pub(crate) struct RequestAck<'a> {
     pub(crate) id: PacketId,
@@ -475,13 +468,6 @@ pub struct UnsubAck<'a> {
     pub reasons: List<'a, ReasonCode>,
     /// 5.0 only: reason string and user properties.
     pub properties: Properties<'a>,
-}
-
-impl<'a> UnsubAck<'a> {
-    pub(crate) fn read(version: Version, body: &'a [u8]) -> Result<(PacketId, Self), DecodeError> {
-        let ack = read_ack(version, PacketType::UnsubAck, body)?;
-        Ok((ack.id, ack.to_unsuback()))
-    }
 }
 
 impl Encode for (PacketId, &UnsubAck<'_>) {
