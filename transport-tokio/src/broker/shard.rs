@@ -276,14 +276,31 @@ impl Shard {
 
     /// A connection's turn.
     fn serve(&mut self, place: usize, share: Share) {
-        let Some(connection) = self.host.get(place) else { return };
+        let mut buffer = std::mem::take(self.buffer(share));
+        if self.attend(place, &mut buffer) {
+            self.host.enqueue(place);
+        }
+        *self.buffer(share) = buffer;
+    }
+
+    /// What a turn reads into. That of another turn is in use while that has an interlude.
+    const fn buffer(&mut self, share: Share) -> &mut Box<[u8]> {
+        match share {
+            Share::Whole => &mut self.buffer,
+            Share::Guest => &mut self.guest,
+        }
+    }
+
+    /// Does what there is to be done for a connection. Whether there may be more.
+    fn attend(&mut self, place: usize, buffer: &mut [u8]) -> bool {
+        let Some(connection) = self.host.get(place) else { return false };
         connection.is_queued = false;
         if connection.is_written() {
             self.host.flush(place);
         }
-        let Some(connection) = self.host.get(place) else { return };
+        let Some(connection) = self.host.get(place) else { return false };
         if connection.is_closing {
-            return self.discard(place);
+            return self.discard(place, buffer);
         }
         let span = connection.span.clone();
         let _entered = span.as_deref().map(Span::enter);
@@ -297,16 +314,7 @@ impl Shard {
         if !connection.is_deciding() && std::mem::take(&mut connection.asks_again) {
             self.take_in(place, &[]);
         }
-        if self.host.park(place) {
-            return;
-        }
-        let is_guest = share == Share::Guest;
-        let mut buffer = std::mem::take(if is_guest { &mut self.guest } else { &mut self.buffer });
-        let is_more = self.read(place, &mut buffer);
-        *(if is_guest { &mut self.guest } else { &mut self.buffer }) = buffer;
-        if is_more {
-            self.host.enqueue(place);
-        }
+        !self.host.park(place) && self.read(place, buffer)
     }
 
     /// Takes in what a connection has sent, as much as the buffer holds. Whether there may be more. If that is
@@ -330,13 +338,15 @@ impl Shard {
         }
     }
 
-    /// Drops what a connection sends that is over.
-    fn discard(&mut self, place: usize) {
-        let Self { host, buffer, .. } = self;
-        match host.get(place).map(|connection| connection.poll_read(buffer)) {
-            Some(Poll::Ready(Ok(1..))) => host.enqueue(place),
-            Some(Poll::Ready(_)) => host.end(place),
-            _ => {}
+    /// Drops what a connection sends that is over. Whether there may be more.
+    fn discard(&mut self, place: usize, buffer: &mut [u8]) -> bool {
+        match self.host.get(place).map(|connection| connection.poll_read(buffer)) {
+            Some(Poll::Ready(Ok(1..))) => true,
+            Some(Poll::Ready(_)) => {
+                self.host.end(place);
+                false
+            }
+            _ => false,
         }
     }
 

@@ -22,3 +22,4 @@ mod sessions;
 mod support;
 mod sys;
 mod tracing;
+mod turns;
