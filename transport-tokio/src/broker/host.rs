@@ -233,6 +233,15 @@ impl Connections {
         }
     }
 
+    /// No more is left than so many bytes of what a connection had sent and could not be taken.
+    pub(super) fn has_kept(&mut self, place: usize, most: usize) {
+        let Some(connection) = self.get(place) else { return };
+        let before = connection.kept;
+        connection.kept = before.min(u32::try_from(most).unwrap_or(u32::MAX));
+        let less = before - connection.kept;
+        self.incoming -= less as usize;
+    }
+
     /// Gives a connection a turn, this one or the next.
     pub(super) fn enqueue(&mut self, place: usize) {
         if self.is_to_be_queued(place) {

@@ -370,6 +370,7 @@ impl Shard {
             if hidden.is_empty() || self.host.get(place).is_none_or(|one| one.is_closing) {
                 break;
             }
+            self.host.has_kept(place, input.len());
             self.interlude(place);
         }
         let Self { core, host, .. } = self;
