@@ -205,6 +205,10 @@ impl Connections {
     pub(super) fn remove(&mut self, place: usize) {
         self.release(place);
         let Some(mut gone) = self.places.get_mut(place).and_then(Option::take) else { return };
+        if gone.is_queued {
+            // Who has the place next has turns of its own.
+            self.again.retain(|queued| *queued != place);
+        }
         if let Some(ledger) = &mut self.ledger {
             ledger.forget(place, &gone.held);
         }
@@ -518,5 +522,37 @@ impl Host for Connections {
             inquiry.answer = data; // there may have been no room
         }
         result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mqtt_core::{
+        broker::{Broker, Large},
+        router::Limits,
+    };
+
+    use super::*;
+    use crate::{broker::origin::Origin, transport::BoxedTransport};
+
+    fn accepted() -> Accepted {
+        let pipe: BoxedTransport = Box::new(tokio::io::duplex(1).0);
+        Accepted { stream: pipe.into(), origin: Origin::default() }
+    }
+
+    #[test]
+    fn who_takes_over_a_place_does_not_take_over_turns() {
+        let (config, budget) = (Config::default(), Budget { outgoing: 1, incoming: 1 });
+        let (guards, clock) = (Guards::default(), Clock::start());
+        let mut host = Connections::new(guards, Observers::default(), &config, budget, clock);
+        let mut core = Broker::<Large>::large(config, 1, 1, Limits::default());
+        let first = core.open(host.now).unwrap();
+        host.insert(first, accepted());
+        core.closed(host.now, first, &mut host);
+        host.remove(first.index());
+        let second = core.open(host.now).unwrap();
+        host.insert(second, accepted());
+        assert!(first != second && first.index() == second.index());
+        assert_eq!(host.again, [second.index()]);
     }
 }
