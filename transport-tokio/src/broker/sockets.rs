@@ -126,17 +126,20 @@ impl Sockets {
         each!(&mut socket.io, io => registry.register(io, Token(place), interest))
     }
 
-    /// Tells of which there is news, and has the task woken when there is more.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, mut told: impl FnMut(News)) {
+    /// Tells of which there is news, and has the task woken when there is more: as long as it comes quicker
+    /// than it is told, nobody would be served.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, told: impl FnMut(News)) {
         let Some(Selector { poll, events }) = &mut self.0 else { return };
-        while let Poll::Ready(Ok(mut ready)) = poll.poll_read_ready_mut(cx) {
-            let is_all = listen(ready.get_inner_mut(), events);
-            events.iter().map(News::from).for_each(&mut told);
-            if !is_all {
-                return cx.waker().wake_by_ref();
-            }
+        let Poll::Ready(Ok(mut ready)) = poll.poll_read_ready_mut(cx) else { return };
+        let is_all = listen(ready.get_inner_mut(), events);
+        events.iter().map(News::from).for_each(told);
+        if is_all {
             ready.clear_ready();
+            if poll.poll_read_ready_mut(cx).is_pending() {
+                return;
+            }
         }
+        cx.waker().wake_by_ref();
     }
 
     /// Tells of which there is news just now.
