@@ -68,6 +68,19 @@
 //!
 //! [`Statistics::persistence`] tells how things stand.
 //!
+//! # Whose a session is
+//!
+//! A session belongs to the user whose client made it: the name that [`Builder::authenticate`],
+//! [`Builder::users`] or [`Builder::authentication_method`] let it in with. A client of another user, or of
+//! nobody, that comes with the same identifier is refused with
+//! [`ClientIdentifierNotValid`](crate::ReasonCode::ClientIdentifierNotValid), with a clean start as well, and
+//! nothing happens to the session or its connection. So it is with nobody's session and users. A client that
+//! authenticates anew as somebody else takes its session with it. If nobody is asked who he is, there are no
+//! users; and with [`Takeover::Anybody`] in [`Config`] it does not matter.
+//!
+//! [`Broker::session`] tells the owner. It survives with the session. One that a version of this crate has kept
+//! that knew no owners, or a broker that did not care, is the first user's who comes for it.
+//!
 //! # Whom it asks, and what it tells
 //!
 //! [`Builder::authenticate`] and [`Builder::authentication_method`] say who is let in,
@@ -127,7 +140,7 @@ pub use events::{Event, Events};
 pub use exchange::Exchange;
 pub use inspecting::{BrokerPublishError, ConnectionInfo, Page, SessionInfo, SubscriptionInfo};
 pub use mqtt_core::{
-    broker::{Config, Crowding, End, Overflow, Statistics as Messages},
+    broker::{Config, Crowding, End, Overflow, Statistics as Messages, Takeover},
     router::Limits,
 };
 pub use statistics::{Persistence, Statistics};

@@ -507,6 +507,15 @@ impl Host for Connections {
         self.judge(from.index(), action)
     }
 
+    /// What a client says of itself is no more than that, if nobody has asked who it is.
+    fn user_name(&self, of: ConnectionId) -> Option<&[u8]> {
+        let connection = self.at(of.index())?;
+        let inquiry = connection.inquiry.as_ref();
+        let is_known = self.guards.authenticate.is_some()
+            || inquiry.is_some_and(|inquiry| inquiry.login.is_some());
+        connection.user_name.as_deref().filter(|_| is_known).map(str::as_bytes)
+    }
+
     fn notice(&mut self, notice: &Notice<'_>) {
         self.note(notice);
     }

@@ -71,6 +71,8 @@ pub struct ConnectionInfo {
 pub struct SessionInfo {
     /// Its name.
     pub client_id: String,
+    /// Whose it is, by the user name that was [found out](super#whose-a-session-is); nobody's, if none.
+    pub owner: Option<String>,
     /// The protocol it speaks, or spoke last.
     pub version: Version,
     /// Whether it is connected.
@@ -267,6 +269,7 @@ impl SessionInfo {
     fn new(client: &Client<'_>) -> Self {
         Self {
             client_id: text(client.client_id),
+            owner: client.owner.map(text),
             version: client.version,
             is_connected: client.connection.is_some(),
             session_expiry_interval: client.session_expiry_interval,

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    ops::RangeInclusive,
     path::PathBuf,
     pin::Pin,
     sync::Arc,
@@ -21,8 +22,8 @@ use super::{
 };
 use crate::disk::{Archive, Batch, Durability, SessionFileError};
 
-/// The format of the records.
-const FORMAT: u32 = Broker::<Large>::RECORDS;
+/// The formats of records that can be read; the last is written.
+const FORMATS: RangeInclusive<u32> = Broker::<Large>::OLDEST_RECORDS..=Broker::<Large>::RECORDS;
 
 /// What the file is called.
 const NAME: &str = "broker.redb";
@@ -103,7 +104,7 @@ impl Terms {
             Ok((core, bad, fits))
         };
         let (archive, (core, bad, fits), aside) =
-            Archive::open_or_replace(&path, durability, FORMAT, restore)?;
+            Archive::open_or_replace(&path, durability, FORMATS, restore)?;
         if !fits {
             return Ok(Err(TooMuch)); // nothing is lost: larger limits take it
         }
@@ -161,7 +162,7 @@ impl Saver {
             File::Failed(at) if *at <= now => {
                 let (path, durability) = (Arc::clone(&self.path), self.durability);
                 let mut task = task::spawn_blocking(move || {
-                    let opened = Archive::open_or_replace(&path, durability, FORMAT, |_| Ok(()))?;
+                    let opened = Archive::open_or_replace(&path, durability, FORMATS, |_| Ok(()))?;
                     let (archive, (), aside) = opened;
                     let replaced = aside.is_some();
                     Ok((archive, replaced))

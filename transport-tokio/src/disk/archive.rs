@@ -2,6 +2,7 @@
 
 use std::{
     fs, io,
+    ops::RangeInclusive,
     panic::{self, AssertUnwindSafe},
     path::{Path, PathBuf},
     time::Duration,
@@ -30,13 +31,15 @@ pub(crate) struct Archive {
     database: Database,
     /// There was nothing in it.
     pub(crate) is_new: bool,
+    /// What its format becomes with the next batch.
+    upgrade: Option<u32>,
 }
 
 /// What becomes of records, in order of the keys: bytes, or nothing.
 pub(crate) type Batch = Vec<(Box<[u8]>, Option<Box<[u8]>>)>;
 
 impl Archive {
-    /// Opens a file, or creates it.
+    /// Opens a file, or creates it. Its format is to be one of these; what is written is of the last.
     ///
     /// # Errors
     ///
@@ -44,7 +47,7 @@ impl Archive {
     pub(crate) fn open(
         path: &Path,
         durability: Durability,
-        format: u32,
+        formats: RangeInclusive<u32>,
     ) -> Result<Self, SessionFileError> {
         let mut tries = 0;
         let backend = loop {
@@ -54,7 +57,7 @@ impl Archive {
             }
             std::thread::sleep(PAUSE);
         };
-        Self::with_backend(backend, format)
+        Self::with_backend(backend, formats)
     }
 
     /// Opens a file and reads it. One that cannot be read is given another name, which is told, and a new
@@ -66,11 +69,11 @@ impl Archive {
     pub(crate) fn open_or_replace<T>(
         path: &Path,
         durability: Durability,
-        format: u32,
+        formats: RangeInclusive<u32>,
         read: impl Fn(&Self) -> Result<T, SessionFileError>,
     ) -> Result<(Self, T, Option<PathBuf>), SessionFileError> {
         let open = || {
-            let archive = Self::open(path, durability, format)?;
+            let archive = Self::open(path, durability, formats.clone())?;
             let read = read(&archive)?;
             Ok::<_, SessionFileError>((archive, read))
         };
@@ -92,8 +95,9 @@ impl Archive {
 
     pub(super) fn with_backend(
         backend: impl StorageBackend,
-        format: u32,
+        formats: RangeInclusive<u32>,
     ) -> Result<Self, SessionFileError> {
+        let format = *formats.end();
         file::prepare(&backend)?;
         let mut builder = Builder::new();
         builder.set_cache_size(CACHE).set_check_integrity_on_open(true);
@@ -107,7 +111,7 @@ impl Archive {
             transaction.open_table(IDENTITY)?.insert("format", format)?;
             transaction.open_table(RECORDS)?;
             transaction.commit()?;
-            return Ok(Self { database, is_new: true });
+            return Ok(Self { database, is_new: true, upgrade: None });
         }
         if !tables.iter().any(|table| table == IDENTITY.name()) {
             return Err(SessionFileError::Foreign);
@@ -115,7 +119,10 @@ impl Archive {
         let identity = database.begin_read()?.open_table(IDENTITY)?;
         let kept = identity.get("format")?.map(|kept| kept.value());
         match kept {
-            Some(kept) if kept == format => Ok(Self { database, is_new: false }),
+            Some(kept) if formats.contains(&kept) => {
+                let upgrade = Some(format).filter(|format| *format != kept);
+                Ok(Self { database, is_new: false, upgrade })
+            }
             Some(kept) => Err(SessionFileError::Format(kept)),
             None => Err(SessionFileError::Foreign),
         }
@@ -150,7 +157,12 @@ impl Archive {
             }
         }
         drop(table);
-        Ok(transaction.commit()?)
+        if let Some(format) = self.upgrade {
+            transaction.open_table(IDENTITY)?.insert("format", format)?;
+        }
+        transaction.commit()?;
+        self.upgrade = None;
+        Ok(())
     }
 }
 

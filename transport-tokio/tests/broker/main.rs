@@ -15,6 +15,7 @@ mod killed;
 mod layers;
 #[cfg(feature = "metrics")]
 mod metrics;
+mod owners;
 mod pacing;
 #[cfg(feature = "persistence")]
 mod persistence;
