@@ -46,6 +46,7 @@ A file of settings; other files are looked for beside it:
   listen = [\"mqtt://127.0.0.1:1883\", \"mqtts://0.0.0.0:8883\", \"unix:///run/mqtt.sock\"]
   password-file = \"passwords\"        # made by `mqtt passwd`
   acl-file = \"acl\"
+  takeover = \"owner\"                 # or anybody, who knows the client identifier
   max-queued-messages = 10000
   persistence = \"/var/lib/mqtt\"
   metrics = \"127.0.0.1:9641\"

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use tracing::level_filters::LevelFilter;
 use transport_tokio::{
     Durability,
-    broker::{Broker, Builder, Config, ServeError},
+    broker::{Broker, Builder, Config, ServeError, Takeover},
     transport::{Endpoint, Scheme, rustls::ServerConfig},
 };
 
@@ -39,6 +39,9 @@ pub(super) struct Settings {
     /// Who may publish and subscribe to what
     #[arg(long, value_name = "FILE")]
     pub(super) acl_file: Option<PathBuf>,
+    /// Who may take over a session by its client identifier
+    #[arg(long, value_name = "WHO")]
+    takeover: Option<Whose>,
     /// The longest packet to take, in bytes
     #[arg(long, value_name = "BYTES")]
     max_packet_size: Option<u32>,
@@ -80,6 +83,25 @@ pub(super) struct Settings {
     log_level: Option<Level>,
     #[arg(skip)]
     tls: Option<Tls>,
+}
+
+/// Whose client gets a session that there is.
+#[derive(Clone, Copy, Debug, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Whose {
+    /// The user's whose client has made it, or nobody's if nobody's has: unless changed
+    Owner,
+    /// Anybody's who may connect
+    Anybody,
+}
+
+impl Whose {
+    const fn takeover(self) -> Takeover {
+        match self {
+            Self::Owner => Takeover::Owner,
+            Self::Anybody => Takeover::Anybody,
+        }
+    }
 }
 
 /// What a change that a client was told of survives.
@@ -155,7 +177,7 @@ impl Plan {
         }
         take! { given, line => settings:
             allow_anonymous "allow-anonymous", password_file "password-file", acl_file "acl-file",
-            max_packet_size "max-packet-size", receive_maximum "receive-maximum",
+            takeover "takeover", max_packet_size "max-packet-size", receive_maximum "receive-maximum",
             max_keep_alive "max-keep-alive", topic_alias_maximum "topic-alias-maximum",
             max_qos "max-qos", max_connections "max-connections",
             max_queued_messages "max-queued-messages", max_queued_bytes "max-queued-bytes",
@@ -225,6 +247,7 @@ impl Plan {
     pub(super) fn builder(&self) -> Builder {
         let settings = &self.settings;
         let mut config = Config::DEFAULT;
+        set(&mut config.takeover, settings.takeover.map(Whose::takeover));
         set(&mut config.maximum_packet_size, settings.max_packet_size);
         set(&mut config.receive_maximum, settings.receive_maximum.map(NonZero::get));
         set(&mut config.keep_alive_maximum, settings.max_keep_alive);

@@ -63,6 +63,34 @@ fn only_who_knows_a_password_is_let_in() {
     open.run("pub", &["-t", "a", "-m", "x", "-u", "alice", "-P", "wrong"]).fails(0x86);
 }
 
+/// A session is the user's who made it, or nobody's, unless it is to be for anybody.
+#[test]
+fn a_session_is_not_for_other_users() {
+    let files = Files::new();
+    let passwords = ["--password-file", files.passwords(), "--allow-anonymous"];
+    let broker = Broker::with(&passwords);
+    let keep = ["-t", "a", "-q", "1", "-i", "one", "-c", "-E"];
+    let hello = ["-t", "b", "-m", "x", "-i", "one"];
+    let waits = ["-t", "a", "-m", "waits", "-q", "1"];
+    broker.run("sub", &[&keep[..], &ALICE].concat()).ok();
+    broker.run("pub", &[&waits[..], &BOB].concat()).ok();
+    for other in [&BOB[..], &[]] {
+        broker.run("pub", &[&hello[..], other].concat()).fails(0x85);
+        broker.run("pub", &[&hello[..], other, &["-V", "311"]].concat()).fails(2);
+        broker.run("sub", &[&keep[..], other].concat()).fails(0x85);
+    }
+    let rest = ["-t", "a", "-q", "1", "-i", "one", "-c", "-C", "1"];
+    assert_eq!(broker.run("sub", &[&rest[..], &ALICE].concat()).ok(), "waits\n");
+
+    let file = files.write("broker.toml", "takeover = \"anybody\"\n");
+    let broker = Broker::with(&[&["--config", &file], &passwords[..]].concat());
+    broker.run("sub", &[&keep[..], &ALICE].concat()).ok();
+    broker.run("pub", &[&waits[..], &BOB].concat()).ok();
+    assert_eq!(broker.run("sub", &[&rest[..], &BOB].concat()).ok(), "waits\n");
+    let error = mqtt(&["broker", "--takeover", "nobody"]).fails(1);
+    assert!(error.contains("owner, anybody"), "{error}");
+}
+
 #[test]
 fn passwords_are_read_again() {
     let files = Files::new();
