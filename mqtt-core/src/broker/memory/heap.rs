@@ -6,7 +6,10 @@ use hashbrown::HashTable;
 
 use super::{
     Backlog, Connection, Delivery, Identified, Lent, Memory, Names, Numbered, Queue, Replay,
-    Sealed, Session, Slab, alarms::Clocks, noted::Noted, title::Title,
+    Sealed, Session, Slab,
+    alarms::Clocks,
+    noted::Noted,
+    title::{self, Title},
 };
 use crate::{
     broker::{
@@ -99,7 +102,8 @@ impl Large {
         let retained = config.retained_messages;
         let retained = places::<MessageId>(retained) + table(retained);
         let sessions = config.sessions;
-        let session = 2 * config.client_id_bytes
+        let session = title::LEN
+            + 2 * config.client_id_bytes
             + size_of::<Backlog<Self>>()
             + vec::<Replay>(0)
             + Noted::memory(config.in_flight);

@@ -11,12 +11,12 @@ use crate::{
 #[derive(Debug)]
 pub enum Title {
     Nobodys(Inline<22>),
-    /// The client's name, of so many bytes, and the user's.
-    Users {
-        len: u16,
-        both: Box<[u8]>,
-    },
+    /// The length of the client's name, that, and the user's.
+    Users(Box<[u8]>),
 }
+
+/// The number of bytes of the length.
+pub(super) const LEN: usize = size_of::<u16>();
 
 impl Title {
     /// With the name of the user, if it is somebody's.
@@ -24,19 +24,27 @@ impl Title {
         let Some(user_name) = user_name else { return Self::new(client_id) };
         let len = u16::try_from(client_id.len()).map_err(|_| Full::ForNow)?;
         let mut both = Vec::new();
-        both.try_reserve_exact(client_id.len() + user_name.len()).map_err(|_| Full::ForNow)?;
+        both.try_reserve_exact(LEN + client_id.len() + user_name.len())
+            .map_err(|_| Full::ForNow)?;
+        both.extend_from_slice(&len.to_be_bytes());
         both.extend_from_slice(client_id);
         both.extend_from_slice(user_name);
-        Ok(Self::Users { len, both: both.into_boxed_slice() })
+        Ok(Self::Users(both.into_boxed_slice()))
     }
 
     /// What the user is called.
     pub(in crate::broker) fn user_name(&self) -> Option<&[u8]> {
         match self {
             Self::Nobodys(_) => None,
-            Self::Users { len, both } => both.get(usize::from(*len)..),
+            Self::Users(both) => Some(parts(both)?.1),
         }
     }
+}
+
+/// The client's name, and the user's.
+fn parts(both: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (len, names) = both.split_first_chunk()?;
+    names.split_at_checked(u16::from_be_bytes(*len).into())
 }
 
 impl Default for Title {
@@ -56,7 +64,7 @@ impl Name for Title {
     fn as_bytes(&self) -> &[u8] {
         match self {
             Self::Nobodys(name) => name.as_bytes(),
-            Self::Users { len, both } => both.get(..usize::from(*len)).unwrap_or_default(),
+            Self::Users(both) => parts(both).unwrap_or_default().0,
         }
     }
 }
