@@ -20,6 +20,8 @@ mod pacing;
 #[cfg(feature = "persistence")]
 mod persistence;
 mod sessions;
+#[cfg(unix)]
+mod storm;
 mod support;
 mod sys;
 mod tracing;
