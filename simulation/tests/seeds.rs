@@ -2,7 +2,8 @@
 //! end a calm in which everything must come to its end.
 //!
 //! A run that fails prints its seed; to see it again:
-//! `SEED=17 cargo test -p simulation --test seeds fixed_on_5`.
+//! `SEED=17 cargo test -p simulation --test seeds fixed_on_5`. `RUNS` sets how many there are of each test,
+//! `FIRST` where they begin: `RUNS=100000 cargo test --profile checked ...`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,12 +19,12 @@ use simulation::{App, Direction, Manners, Note, Pair, Rng, Server, Weather, stor
 const RUNS: u64 = 1_500;
 
 fn runs<S: Store>(version: Version, store: fn() -> S) {
-    let seeds = match std::env::var("SEED") {
-        Ok(seed) => {
-            let seed = seed.parse().expect("a number");
-            seed..seed + 1
-        }
-        Err(_) => 0..RUNS,
+    let number =
+        |name| std::env::var(name).ok().map(|text: String| text.parse().expect("a number"));
+    let first = number("FIRST").unwrap_or(0);
+    let seeds = match number("SEED") {
+        Some(seed) => seed..seed + 1,
+        None => first..first + number("RUNS").unwrap_or(RUNS),
     };
     for seed in seeds {
         let named = Named(seed);
