@@ -30,7 +30,7 @@ use crate::{
     resources::now,
 };
 
-/// Who may do what.
+/// Who may do what. Users who are let in [as somebody](Verdict::AllowAs) have their sessions to themselves.
 ///
 /// ```
 /// use mqtt_core::{ReasonCode, broker::{Action, ConnectionId, Verdict}};

@@ -9,7 +9,8 @@ use crate::{reason::ReasonCode, store::Name};
 pub enum Takeover {
     /// Whoever it belongs to: the user whose client made it, as the [host tells](super::Verdict::AllowAs)
     /// users apart; nobody is such a user, too. Anybody else is refused with
-    /// [`ClientIdentifierNotValid`](ReasonCode::ClientIdentifierNotValid), and nothing happens to the session.
+    /// [`ClientIdentifierNotValid`](ReasonCode::ClientIdentifierNotValid) [MQTT-3.1.4-2], and nothing happens
+    /// to the session.
     #[default]
     Owner,
     /// Whoever may connect. What a user's session has received is then for anybody who knows, or guesses,
