@@ -95,7 +95,7 @@ pub(super) struct Admitted {
     pub(super) since: Instant,
 }
 
-/// What is kept of a client's input while it is being found out who it is, in bytes. Who sends more is
+/// What is kept of a client's input while it is being found out who it is, or behind a message that waits, in bytes. Who sends more is
 /// not read from, and not known to have hung up, until then.
 const FORETOLD: usize = 64 * 1024;
 
@@ -203,8 +203,8 @@ impl Connection {
 
     /// Whether more is to be read from it now.
     pub(super) fn is_read(&self) -> bool {
-        match self.is_deciding() {
-            // It may hang up meanwhile.
+        match self.is_deciding() || self.is_stopped {
+            // It may hang up meanwhile, or acknowledge what others wait for.
             true => !self.is_closing && self.tail.len() < FORETOLD,
             false => !self.is_closing && self.blocked_by == 0 && !self.is_held,
         }

@@ -149,6 +149,11 @@ impl Connections {
         self.open
     }
 
+    /// Whether there may be much more of packets that cannot be taken yet.
+    pub(super) const fn is_roomy(&self) -> bool {
+        self.incoming < self.budget.incoming / 2
+    }
+
     /// How many bytes wait for them.
     pub(super) const fn outgoing(&self) -> usize {
         self.outgoing

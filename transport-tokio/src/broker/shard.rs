@@ -10,7 +10,7 @@ use std::{
 use mqtt_core::{
     Disconnect, Instant, ReasonCode, Version,
     broker::{Broker, Large},
-    wire::Header,
+    wire::{Header, PacketType},
 };
 use tokio::{
     sync::{mpsc, oneshot},
@@ -320,8 +320,11 @@ impl Shard {
     /// Takes in what a connection has sent, as much as the buffer holds. Whether there may be more. If that is
     /// much, what others are to get does not wait for it.
     fn read(&mut self, place: usize, buffer: &mut [u8]) -> bool {
-        let connection = self.host.get(place).filter(|connection| connection.is_read());
-        let Some(connection) = connection else { return false };
+        let is_roomy = self.host.is_roomy();
+        let Some(connection) = self.host.get(place) else { return false };
+        if !connection.is_read() || connection.is_stopped && !is_roomy {
+            return false;
+        }
         match connection.poll_read(buffer) {
             Poll::Pending => false,
             Poll::Ready(Ok(len @ 1..)) => {
@@ -331,11 +334,25 @@ impl Shard {
                 self.take_in(place, &buffer[..len]);
                 self.host.get(place).is_some_and(|connection| connection.stream.has_more())
             }
+            // It has been stopped in the middle of what it had to say: the end is met again behind that.
+            Poll::Ready(_) if connection.is_stopped => false,
             Poll::Ready(_) => {
                 self.host.end(place);
                 false
             }
         }
+    }
+
+    /// Takes acknowledgements that stand behind a message that waits: somebody may wait for these who is
+    /// waited for. They have no order among messages of the other direction. What is left of the input.
+    fn take_acknowledgements(&mut self, place: usize, input: &[u8]) -> Option<Vec<u8>> {
+        let id = self.host.get(place).filter(|one| one.is_stopped && !one.is_closing)?.id;
+        let (acknowledgements, others) = acknowledgements(input)?;
+        let mut rest = &acknowledgements[..];
+        self.core.resume(id);
+        self.show(place, &mut rest);
+        self.host.traffic.packets_received += packets(taken(&acknowledgements, rest));
+        Some([rest, &others[..]].concat())
     }
 
     /// Drops what a connection sends that is over. Whether there may be more.
@@ -373,8 +390,12 @@ impl Shard {
             self.host.has_kept(place, input.len());
             self.interlude(place);
         }
+        self.host.traffic.packets_received += packets(taken(all, input));
+        let fewer = self.take_acknowledgements(place, input);
+        if let Some(fewer) = &fewer {
+            input = fewer;
+        }
         let Self { core, host, .. } = self;
-        host.traffic.packets_received += packets(taken(all, input));
         let Some(connection) = host.get(place).filter(|one| !one.is_closing) else { return };
         // CONNECT stays until enhanced authentication is over; what counts is what comes behind it.
         connection.is_held = !connection.is_asked() && is_whole(input);
@@ -384,7 +405,11 @@ impl Shard {
             host.catch_up(place, client.waiting, client.waiting_bytes);
         }
         let len = input.len();
-        let rest = if tail.is_empty() { input.to_vec() } else { end_of(len, tail) };
+        let rest = match fewer {
+            Some(fewer) => fewer,
+            None if tail.is_empty() => input.to_vec(),
+            None => end_of(len, tail),
+        };
         host.keep(place, rest);
     }
 
@@ -474,6 +499,28 @@ fn packets(mut bytes: &[u8]) -> u64 {
         count += 1;
     }
     count
+}
+
+/// The acknowledgements of what was sent to a client that stand behind a message of its own, perhaps among
+/// more of these and their releases, and what remains without them. Nothing if there are none.
+fn acknowledgements(input: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
+    let (mut acknowledgements, mut kept) = (Vec::new(), Vec::new());
+    let mut rest = input;
+    while let Ok(Some((header, _))) = Header::decode(Version::V5, rest)
+        && let Some((packet, after)) = rest.split_at_checked(header.packet_len())
+    {
+        match header.packet_type {
+            PacketType::PubAck | PacketType::PubRec | PacketType::PubComp if !kept.is_empty() => {
+                acknowledgements.extend_from_slice(packet);
+            }
+            PacketType::Publish => kept.extend_from_slice(packet),
+            PacketType::PubRel if !kept.is_empty() => kept.extend_from_slice(packet),
+            _ => break,
+        }
+        rest = after;
+    }
+    kept.extend_from_slice(rest);
+    (!acknowledgements.is_empty()).then_some((acknowledgements, kept))
 }
 
 /// Whether there is a whole packet at the front.
