@@ -30,8 +30,9 @@
 //! - From 64 KiB on, or when half of the messages or bytes wait for its client that may, whoever publishes
 //!   to that connection is not read from until all who are that far behind have caught up: nothing is lost
 //!   between those who are fast enough. What a client acknowledges behind a message that waits so is taken
-//!   before it, up to some 64 KiB behind, so that two who wait for each other go on. One that has made no progress for 200 ms, or has kept others
-//!   waiting for a second, is not waited for until it has taken everything.
+//!   before it, up to some 64 KiB behind, so that two who wait for each other go on. One that has made no
+//!   progress for 200 ms, or has kept others waiting for a second, is not waited for until it has taken
+//!   everything.
 //! - While it is found out [who a client is](Builder::authenticate), up to 64 KiB of what it sends behind
 //!   its CONNECT are kept, so that it is noticed when it hangs up.
 //! - A stream of [`Events`] has the length that was asked for, an answer to a question about the broker a

@@ -95,8 +95,8 @@ pub(super) struct Admitted {
     pub(super) since: Instant,
 }
 
-/// What is kept of a client's input while it is being found out who it is, or behind a message that waits, in bytes. Who sends more is
-/// not read from, and not known to have hung up, until then.
+/// What is kept of a client's input while it is being found out who it is, or behind a message that waits, in
+/// bytes. Who sends more is not read from, and not known to have hung up, until then.
 const FORETOLD: usize = 64 * 1024;
 
 /// How a connection takes what is written to it, while others wait for that.
